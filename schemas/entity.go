@@ -17,23 +17,31 @@ func AppendEntity(dst []byte, keys ...Value) []byte {
 		if i > 0 {
 			dst = append(dst, '|')
 		}
-		switch k.Kind {
-		case Int:
-			dst = strconv.AppendInt(dst, k.Int64(), 10)
-		case UUID:
-			dst = AppendUUID(dst, k.Bytes)
-		case Bytes:
-			dst = hex.AppendEncode(dst, k.Bytes)
-		default:
-			for _, c := range k.Bytes {
-				if c == '|' || c == '\\' {
-					dst = append(dst, '\\')
-				}
-				dst = append(dst, c)
+		if k.Kind != String {
+			dst = AppendKey(dst, k)
+			continue
+		}
+		for _, c := range k.Bytes {
+			if c == '|' || c == '\\' {
+				dst = append(dst, '\\')
 			}
+			dst = append(dst, c)
 		}
 	}
 	return dst
+}
+
+// AppendKey appends the text of one key field, not escaped: what a record key of `key_format: text` is.
+func AppendKey(dst []byte, k Value) []byte {
+	switch k.Kind {
+	case Int:
+		return strconv.AppendInt(dst, k.Int64(), 10)
+	case UUID:
+		return AppendUUID(dst, k.Bytes)
+	case Bytes:
+		return hex.AppendEncode(dst, k.Bytes)
+	}
+	return append(dst, k.Bytes...)
 }
 
 // AppendUUID appends the canonical text of a 16-byte UUID.
