@@ -37,14 +37,13 @@ type Config struct {
 	SessionTimeout time.Duration `yaml:"session_timeout"` // a member silent for this long loses its partitions
 	RevokeTimeout  time.Duration `yaml:"revoke_timeout"`  // for handing partitions over in a rebalance; then they go all the same
 
-	FetchMaxWait         time.Duration `yaml:"fetch_max_wait"`          // the broker answers after this even if nothing is new
-	FetchMaxBytes        int           `yaml:"fetch_max_bytes"`         // of one answer, compressed
-	PartitionFetchBytes  int           `yaml:"partition_fetch_bytes"`   // of one partition in an answer, compressed
-	PartitionBufferBytes int           `yaml:"partition_buffer_bytes"`  // decoded and not yet polled; beyond it the partition is not fetched
-	ReaderBufferBytes    int           `yaml:"reader_buffer_bytes"`     // the same for all partitions of a Reader
-	MaxDecompressedBytes int           `yaml:"max_decompressed_bytes"`  // of one batch; beyond it the partition stops with ErrTooLarge
-	ProducerBufferBytes  int           `yaml:"producer_buffer_bytes"`   // not yet acknowledged; beyond it Produce waits
-	ProducerTimeout      time.Duration `yaml:"producer_record_timeout"` // a record not acknowledged by then is an error
+	FetchMaxWait         time.Duration `yaml:"fetch_max_wait"`         // the broker answers after this even if nothing is new
+	FetchMaxBytes        int           `yaml:"fetch_max_bytes"`        // of one answer, compressed
+	PartitionFetchBytes  int           `yaml:"partition_fetch_bytes"`  // of one partition in an answer, compressed
+	PartitionBufferBytes int           `yaml:"partition_buffer_bytes"` // decoded and not yet polled; beyond it the partition is not fetched
+	ReaderBufferBytes    int           `yaml:"reader_buffer_bytes"`    // the same for all partitions of a Reader
+	MaxDecompressedBytes int           `yaml:"max_decompressed_bytes"` // of one batch; beyond it the partition stops with ErrTooLarge
+	ProducerBufferBytes  int           `yaml:"producer_buffer_bytes"`  // not yet acknowledged; beyond it Produce waits
 }
 
 // TLS is the transport security of the brokers' connections.
@@ -78,7 +77,6 @@ func Default() Config {
 		ReaderBufferBytes:    64 << 20,
 		MaxDecompressedBytes: 64 << 20,
 		ProducerBufferBytes:  64 << 20,
-		ProducerTimeout:      2 * time.Minute,
 	}
 }
 
@@ -110,7 +108,6 @@ func (c Config) Validate() error {
 		{"session_timeout", c.SessionTimeout, time.Second, 30 * time.Minute},
 		{"revoke_timeout", c.RevokeTimeout, 100 * time.Millisecond, 10 * time.Minute},
 		{"fetch_max_wait", c.FetchMaxWait, time.Millisecond, 10 * time.Second},
-		{"producer_record_timeout", c.ProducerTimeout, time.Second, time.Hour},
 	} {
 		if d.got < d.lo || d.got > d.hi {
 			bad("%s: %s is not between %s and %s", d.name, d.got, d.lo, d.hi)

@@ -99,7 +99,7 @@ func (r *Reader) request(f *fetcher) (req *kmsg.FetchRequest, asked map[TP]askin
 	for _, p := range r.parts {
 		switch {
 		case p.leader != f.id || p.paused:
-		case p.buffered >= p.maxBuffer || r.buffered >= r.cfg.ReaderBufferBytes:
+		case p.buffered >= r.cfg.PartitionBufferBytes || r.buffered >= r.cfg.ReaderBufferBytes:
 			wait = min(wait, fullWait) // woken when there is room; asked again soon where others are to be fetched
 		case p.retryAt.After(now):
 			if d := p.retryAt.Sub(now); idle == 0 || d < idle {

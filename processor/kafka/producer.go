@@ -29,7 +29,9 @@ func NewProducer(cfg Config, log *slog.Logger, metrics *Metrics) (*Producer, err
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.MaxBufferedBytes(cfg.ProducerBufferBytes),
 		kgo.MaxBufferedRecords(1<<20), // bytes are the limit
-		kgo.RecordDeliveryTimeout(cfg.ProducerTimeout),
+		// No RecordDeliveryTimeout: it counts from the record's own timestamp, so that all of history would be too old to write. The
+		// callers' contexts bound the waiting instead, whatever state a record is in.
+		kgo.AllowIdempotentProduceCancellation(),
 		kgo.ProducerLinger(5*time.Millisecond),
 	)
 	if err != nil {
@@ -53,7 +55,7 @@ func partitioner(string) func(*kgo.Record, int) int {
 }
 
 // Produce writes records to a partition, or each to the one of its key ([ByKey]), and returns when all are acknowledged or have failed.
-// The records' Offset is ignored; a Timestamp of 0 is now.
+// Unless ctx ends it, it tries for ever; a record whose acknowledgement was lost may then have been written. The records' Offset is ignored; a Timestamp of 0 is now.
 func (p *Producer) Produce(ctx context.Context, topic string, records []Record, partition int32) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex

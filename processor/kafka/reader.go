@@ -67,19 +67,18 @@ type Reader struct {
 // part is one partition of a Reader. A partition that is removed and added again is another part, so what comes late for the old one
 // is recognized. Guarded by Reader.mu.
 type part struct {
-	tp        TP
-	topicID   [16]byte // zero until first looked up
-	next      int64    // the offset to ask for next
-	leader    int32    // −1: to be looked up
-	paused    bool
-	removed   bool
-	retryAt   time.Time // after a failure
-	failures  int       // in a row
-	queue     []Fetch   // not yet polled; of fetches without records only the last is kept
-	buffered  int       // bytes of queue
-	maxBuffer int
-	pending   bool // in Reader.pending
-	lag       int64
+	tp       TP
+	topicID  [16]byte // zero until first looked up
+	next     int64    // the offset to ask for next
+	leader   int32    // −1: to be looked up
+	paused   bool
+	removed  bool
+	retryAt  time.Time // after a failure
+	failures int       // in a row
+	queue    []Fetch   // not yet polled; of fetches without records only the last is kept
+	buffered int       // bytes of queue
+	pending  bool      // in Reader.pending
+	lag      int64
 
 	told               bool // the fields below are what the newest fetch in the queue, or polled, said
 	toldNext           int64
@@ -105,14 +104,10 @@ func NewReader(cfg Config, log *slog.Logger, metrics *Metrics) (*Reader, error) 
 	return r, nil
 }
 
-// Add starts reading tp at offset (≥ 0). A partition that is being read is put there instead. maxBufferedBytes is how much of it may wait
-// to be polled, by default Config.PartitionBufferBytes; one answer of the broker may go beyond it. A topic that does not exist is an
-// error of its fetches, and is read once it does.
-func (r *Reader) Add(tp TP, offset int64, maxBufferedBytes ...int) {
-	p := &part{tp: tp, next: max(offset, 0), leader: -1, maxBuffer: r.cfg.PartitionBufferBytes}
-	if len(maxBufferedBytes) > 0 {
-		p.maxBuffer = maxBufferedBytes[0]
-	}
+// Add starts reading tp at offset (≥ 0). A partition that is being read is put there instead. A topic that does not exist is an error of
+// its fetches, and is read once it does. Up to Config.PartitionBufferBytes wait to be polled; one answer of the broker may go beyond.
+func (r *Reader) Add(tp TP, offset int64) {
+	p := &part{tp: tp, next: max(offset, 0), leader: -1}
 	r.mu.Lock()
 	if old := r.parts[tp]; old != nil {
 		p.paused, p.leader, p.topicID = old.paused, old.leader, old.topicID
@@ -203,7 +198,7 @@ func (r *Reader) take() []Fetch {
 			continue
 		}
 		fetches = append(fetches, p.queue...)
-		if full || p.buffered >= p.maxBuffer {
+		if full || p.buffered >= r.cfg.PartitionBufferBytes {
 			wake = append(wake, p.leader)
 		}
 		r.release(p)
