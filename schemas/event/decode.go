@@ -1,0 +1,398 @@
+package event
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"unicode/utf8"
+
+	"github.com/freshet-dev/freshet/schemas"
+)
+
+// Limits of one record. A record beyond one is undecodable.
+const (
+	maxItems = 1 << 20 // elements of all its arrays and maps together
+	maxDepth = 64      // nested arrays, maps and records that the schema names more than once
+)
+
+// The two ways in which a record can be refused by its bytes.
+var (
+	// ErrUndecodable: the bytes do not fit the schema: truncated, a length beyond the end, bytes left over, an unknown branch or symbol,
+	// text that is not UTF-8, a limit exceeded, no Confluent header, or a writer's schema that cannot be read as the reader's.
+	ErrUndecodable = errors.New("undecodable")
+	// ErrInvalid: the bytes fit, but a wanted column has no admissible value: NaN, ±Inf, a decimal of more than 38 digits, text that is
+	// not a UUID, a null or a branch that the reader's schema has no room for.
+	ErrInvalid = errors.New("invalid")
+)
+
+type opcode uint8
+
+// The operations. Reading ones put a value into column col; skipping ones check the same structure.
+const (
+	opReturn opcode = iota
+	opNull
+	opBool
+	opInt
+	opLong
+	opTime    // n units a millisecond
+	opIntTime // the same, written as an int
+	opFloat
+	opDouble
+	opIntFloat
+	opLongFloat
+	opIntDouble
+	opLongDouble
+	opString
+	opBytes
+	opFixed // n bytes
+	opUUID
+	opUUIDText
+	opEnum         // n symbols, values in enums[a]
+	opDecimal      // a: digits to add after the point
+	opDecimalFixed // the same, of n bytes
+	opFloats       // an array of float
+	opFloatsEach   // an array of what subprogram a reads as a float
+	opSet          // consts[a]
+	opFault        // the writer's branch of kind n has no place in the reader
+	opUnion        // n branches, beginning at jumps[a:]
+	opJump         // to a
+	opCall         // subprogram a
+	opSkipBool
+	opSkipInt
+	opSkipLong
+	opSkipFixed // n bytes
+	opSkipBytes // n strings or bytes
+	opSkipEnum  // n symbols
+	opSkipArray // elements are skipped by subprogram a, or have n bytes each if n ≥ 0
+	opSkipMap
+)
+
+// op is one operation of a projection.
+type op struct {
+	code opcode
+	col  int32
+	a    int32
+	n    int64
+}
+
+// Scratch is what decoding needs beside the record: it belongs to one goroutine at a time. The zero value is ready.
+//
+// Most values alias the record. Those that cannot (UUIDs given as text, embeddings in several blocks, converted or with a −0.0) lie in the
+// scratch and stay valid until Reset; without it decoding goes on in fresh memory, so that nothing valid is ever overwritten.
+type Scratch struct {
+	p      *Projection
+	b      []byte // the record's body, cut short while a sized block is read
+	out    []schemas.Value
+	items  int
+	depth  int
+	faults []fault
+	whole  error // what is wrong with the last record as a whole
+
+	arena  []byte // its length is used up
+	gather []byte
+}
+
+type fault struct {
+	column int32
+	place  string
+	class  error
+	detail string
+}
+
+// arenaBytes is the size of a block of scratch memory.
+const arenaBytes = 64 << 10
+
+// Reset makes the scratch's memory free again: no value decoded with it is valid afterwards, unless it aliases its record.
+func (s *Scratch) Reset() { s.arena = s.arena[:0] }
+
+// Fault is what is wrong with column i of the record decoded last, or nil: it wraps ErrUndecodable or ErrInvalid. Where groups share one
+// decode of the union of their columns, each asks for its own, and the outcome is what it would have got alone.
+func (s *Scratch) Fault(i int) error {
+	if s.whole != nil {
+		return s.whole
+	}
+	for _, f := range s.faults {
+		if int(f.column) == i {
+			return f.err()
+		}
+	}
+	return nil
+}
+
+func (f fault) err() error { return fmt.Errorf("%w: field %s: %s", f.class, f.place, f.detail) }
+
+// Decode reads a record's body into out: out[i] is the column paths[i] of Project, and out must be as long as paths. Values alias body or
+// scratch. Errors wrap ErrUndecodable or ErrInvalid; for a record wrong as a whole, out is not valid, otherwise only the columns with a
+// Fault are not (they are null).
+func (p *Projection) Decode(body []byte, out []schemas.Value, scratch *Scratch) error {
+	s := scratch
+	out = out[:len(p.columns)]
+	clear(out)
+	s.p, s.b, s.out, s.items, s.depth, s.faults, s.whole = p, body, out, 0, 0, s.faults[:0], nil
+	end := s.run(0, 0)
+	if end >= 0 && end != len(body) {
+		s.whole = fmt.Errorf("%w: %d bytes are left after the record", ErrUndecodable, len(body)-end)
+	}
+	s.b, s.out = nil, nil
+	if s.whole != nil {
+		return s.whole
+	}
+	if len(s.faults) > 0 {
+		for _, f := range s.faults {
+			out[f.column] = schemas.Value{}
+		}
+		return s.faults[0].err()
+	}
+	return nil
+}
+
+// fail notes that the record is wrong as a whole and returns −1.
+func (s *Scratch) fail(pc, at int, detail string) int {
+	place := s.p.places[pc]
+	if place == "" {
+		place = "record"
+	}
+	s.whole = fmt.Errorf("%w: field %s at byte %d: %s", ErrUndecodable, place, at, detail)
+	return -1
+}
+
+// fault notes that a column has no admissible value. The first fault of a column counts.
+func (s *Scratch) fault(pc int, class error, detail string) {
+	column := s.p.ops[pc].col
+	for _, f := range s.faults {
+		if f.column == column {
+			return
+		}
+	}
+	s.faults = append(s.faults, fault{column, s.p.places[pc], class, detail})
+}
+
+// The details of failures.
+const (
+	truncated  = "the record ends inside it"
+	badLength  = "its length is negative or beyond the record's end"
+	badInt     = "the number does not fit an int"
+	badVarint  = "truncated or malformed number"
+	badBoolean = "neither true nor false"
+	badBranch  = "the union has no such branch"
+	badSymbol  = "the enum has no such symbol"
+	tooMany    = "more than 1048576 elements in one record"
+	tooDeep    = "nested more than 64 deep"
+	badUTF8    = "not UTF-8"
+	notFinite  = "not a finite number"
+)
+
+// varint reads a zig-zag number; next is −1 if there is none.
+func varint(b []byte, p int) (v int64, next int) {
+	if p < len(b) && b[p] < 0x80 {
+		return int64(b[p]>>1) ^ -int64(b[p]&1), p + 1
+	}
+	return longVarint(b, p)
+}
+
+func longVarint(b []byte, p int) (int64, int) {
+	u, n := binary.Uvarint(b[min(p, len(b)):])
+	if n <= 0 {
+		return 0, -1
+	}
+	return int64(u>>1) ^ -int64(u&1), p + n
+}
+
+// run executes the program from pc on the body from p, and returns where the value ends, or −1 after fail. It is one switch, longer than
+// a function should be, because a call for every operation halves its speed; whatever is rare is in a method of its own.
+func (s *Scratch) run(pc, p int) int {
+	ops, b, out := s.p.ops, s.b, s.out
+	for {
+		o := &ops[pc]
+		pc++
+		switch o.code {
+		case opReturn:
+			return p
+		case opInt, opIntTime, opIntFloat, opIntDouble, opSkipInt, opLong, opTime, opLongFloat, opLongDouble, opSkipLong:
+			v, q := varint(b, p)
+			if q < 0 {
+				return s.fail(pc-1, p, badVarint)
+			}
+			switch o.code {
+			case opSkipLong:
+			case opLong:
+				out[o.col] = schemas.Value{Kind: schemas.Int, Bits: uint64(v)}
+			case opTime:
+				if o.n != 1 {
+					v = floor(v, o.n)
+				}
+				out[o.col] = schemas.Value{Kind: schemas.Time, Bits: uint64(v)}
+			case opLongFloat:
+				out[o.col] = schemas.DoubleValue(float64(float32(v)))
+			case opLongDouble:
+				out[o.col] = schemas.DoubleValue(float64(v))
+			default:
+				if v != int64(int32(v)) {
+					return s.fail(pc-1, p, badInt)
+				}
+				s.int(o, v)
+			}
+			p = q
+		case opFloat:
+			if len(b)-p < 4 {
+				return s.fail(pc-1, p, truncated)
+			}
+			f := math.Float32frombits(binary.LittleEndian.Uint32(b[p:]))
+			out[o.col] = schemas.DoubleValue(float64(f))
+			if f-f != 0 {
+				s.fault(pc-1, ErrInvalid, notFinite)
+			}
+			p += 4
+		case opDouble:
+			if len(b)-p < 8 {
+				return s.fail(pc-1, p, truncated)
+			}
+			f := math.Float64frombits(binary.LittleEndian.Uint64(b[p:]))
+			out[o.col] = schemas.DoubleValue(f)
+			if f-f != 0 {
+				s.fault(pc-1, ErrInvalid, notFinite)
+			}
+			p += 8
+		case opString, opBytes, opUUIDText, opDecimal:
+			n, q := varint(b, p)
+			if q < 0 || n < 0 || n > int64(len(b)-q) {
+				return s.fail(pc-1, p, badLength)
+			}
+			p = q + int(n)
+			if o.code == opString {
+				out[o.col] = schemas.Value{Kind: schemas.String, Bytes: b[q:p:p]}
+				if !utf8.Valid(b[q:p]) {
+					s.fault(pc-1, ErrUndecodable, badUTF8)
+				}
+			} else {
+				s.value(pc-1, b[q:p:p])
+			}
+		case opSkipBytes:
+			for range o.n {
+				n, q := varint(b, p)
+				if q < 0 || n < 0 || n > int64(len(b)-q) {
+					return s.fail(pc-1, p, badLength)
+				}
+				p = q + int(n)
+			}
+		case opSkipFixed:
+			if int64(len(b)-p) < o.n {
+				return s.fail(pc-1, p, truncated)
+			}
+			p += int(o.n)
+		case opFixed, opUUID, opDecimalFixed:
+			if int64(len(b)-p) < o.n {
+				return s.fail(pc-1, p, truncated)
+			}
+			q := p + int(o.n)
+			s.value(pc-1, b[p:q:q])
+			p = q
+		case opUnion:
+			v, q := varint(b, p)
+			if q < 0 || uint64(v) >= uint64(o.n) {
+				return s.fail(pc-1, p, badBranch)
+			}
+			pc, p = int(s.p.jumps[int64(o.a)+v]), q
+		case opJump:
+			pc = int(o.a)
+		case opEnum, opSkipEnum:
+			v, q := varint(b, p)
+			if q < 0 || uint64(v) >= uint64(o.n) {
+				return s.fail(pc-1, p, badSymbol)
+			}
+			if o.code == opEnum {
+				if out[o.col] = s.p.enums[o.a][v]; out[o.col].IsNull() {
+					s.fault(pc-1, ErrInvalid, "the reader's enum has neither the writer's symbol nor a default")
+				}
+			}
+			p = q
+		case opBool, opSkipBool:
+			if p >= len(b) || b[p] > 1 {
+				return s.fail(pc-1, p, badBoolean)
+			}
+			if o.code == opBool {
+				out[o.col] = schemas.Value{Kind: schemas.Bool, Bits: uint64(b[p])}
+			}
+			p++
+		case opSet:
+			out[o.col] = s.p.consts[o.a]
+		case opFault:
+			s.fault(pc-1, ErrInvalid, "the reader's schema has no room for the writer's "+kind(o.n).String())
+		case opFloats, opFloatsEach:
+			if p = s.floats(pc-1, p); p < 0 {
+				return -1
+			}
+		case opCall:
+			if s.depth++; s.depth > maxDepth {
+				return s.fail(pc-1, p, tooDeep)
+			}
+			if p = s.run(int(s.p.subs[o.a]), p); p < 0 {
+				return -1
+			}
+			s.depth--
+		default: // opSkipArray, opSkipMap
+			if p = s.skipBlocks(pc-1, p); p < 0 {
+				return -1
+			}
+		}
+	}
+}
+
+// int stores v, which was written as an int.
+func (s *Scratch) int(o *op, v int64) {
+	switch o.code {
+	case opInt:
+		s.out[o.col] = schemas.IntValue(v)
+	case opIntTime:
+		s.out[o.col] = schemas.TimeValue(floor(v, o.n))
+	case opIntFloat:
+		s.out[o.col] = schemas.DoubleValue(float64(float32(v)))
+	case opIntDouble:
+		s.out[o.col] = schemas.DoubleValue(float64(v))
+	}
+}
+
+// value stores the bytes v of a value, which alias the record.
+func (s *Scratch) value(pc int, v []byte) {
+	o := &s.p.ops[pc]
+	switch o.code {
+	case opUUID:
+		s.out[o.col] = schemas.Value{Kind: schemas.UUID, Bytes: v}
+	case opUUIDText:
+		u := s.take(16)
+		if !parseUUID(u, v) {
+			s.fault(pc, ErrInvalid, "not the canonical text of a UUID")
+			return
+		}
+		s.out[o.col] = schemas.Value{Kind: schemas.UUID, Bytes: u}
+	case opDecimal, opDecimalFixed:
+		d, ok := readDecimal(v, int(o.a))
+		if !ok {
+			s.fault(pc, ErrInvalid, "not a decimal of at most 38 digits")
+			return
+		}
+		s.out[o.col] = d
+	default:
+		s.out[o.col] = schemas.Value{Kind: schemas.Bytes, Bytes: v}
+	}
+}
+
+// floor is ⌊v ÷ n⌋ for n > 0.
+func floor(v, n int64) int64 {
+	q := v / n
+	if v%n < 0 {
+		q--
+	}
+	return q
+}
+
+// take returns n bytes of scratch memory.
+func (s *Scratch) take(n int) []byte {
+	if cap(s.arena)-len(s.arena) < n {
+		s.arena = make([]byte, 0, max(arenaBytes, n))
+	}
+	from := len(s.arena)
+	s.arena = s.arena[:from+n]
+	return s.arena[from : from+n : from+n]
+}
