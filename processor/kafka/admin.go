@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,23 +27,21 @@ func NewAdmin(cfg Config, log *slog.Logger) (*Admin, error) {
 	return &Admin{cl, kadm.NewClient(cl)}, nil
 }
 
-// Partitions returns the number of partitions of a topic and its id (22 characters; a topic made anew has another; all zero bytes,
+// Partitions returns the number of partitions of a topic and its id (22 characters, as Kafka's own tools show it; a topic made anew has another; all zero bytes,
 // "AAAAAAAAAAAAAAAAAAAAAA", on brokers before 2.8). A topic that does not exist is ErrUnknownTopic.
 func (a *Admin) Partitions(ctx context.Context, topic string) (n int32, topicID string, err error) {
-	meta, err := a.adm.Metadata(ctx, topic)
+	topics, err := describe(ctx, a.cl, topic)
+	if err == nil && topics[topic] == nil {
+		err = ErrUnknownTopic
+	}
+	if err == nil {
+		err, _ = fetchError(topics[topic].ErrorCode)
+	}
 	if err != nil {
 		return 0, "", fmt.Errorf("describe topic %s: %w", topic, err)
 	}
-	t, ok := meta.Topics[topic]
-	switch {
-	case !ok || errors.Is(t.Err, kerr.UnknownTopicOrPartition):
-		return 0, "", fmt.Errorf("describe topic %s: %w", topic, ErrUnknownTopic)
-	case errors.Is(t.Err, kerr.TopicAuthorizationFailed):
-		return 0, "", fmt.Errorf("describe topic %s: %w", topic, ErrUnauthorized)
-	case t.Err != nil:
-		return 0, "", fmt.Errorf("describe topic %s: %w", topic, t.Err)
-	}
-	return int32(len(t.Partitions)), t.ID.String(), nil
+	t := topics[topic]
+	return int32(len(t.Partitions)), base64.RawURLEncoding.EncodeToString(t.TopicID[:]), nil
 }
 
 // Offsets returns the first offset of a partition and its last stable offset, behind which a read-committed reader sees nothing.

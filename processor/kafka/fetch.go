@@ -317,29 +317,38 @@ func (r *Reader) leaderless() (parts []*part, idle time.Duration) {
 
 // lookUp asks the cluster about the topics of parts.
 func (r *Reader) lookUp(parts []*part) (map[string]*kmsg.MetadataResponseTopic, error) {
-	req := kmsg.NewPtrMetadataRequest()
 	seen := map[string]bool{}
+	var topics []string
 	for _, p := range parts {
 		if !seen[p.tp.Topic] {
 			seen[p.tp.Topic] = true
-			t := kmsg.NewMetadataRequestTopic()
-			t.Topic = kmsg.StringPtr(p.tp.Topic)
-			req.Topics = append(req.Topics, t)
+			topics = append(topics, p.tp.Topic)
 		}
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, lookupTimeout)
 	defer cancel()
-	resp, err := req.RequestWith(ctx, r.cl)
+	return describe(ctx, r.cl, topics...)
+}
+
+// describe asks the cluster, and not the client's cache, which may be 5 s old, about topics.
+func describe(ctx context.Context, cl *kgo.Client, topics ...string) (map[string]*kmsg.MetadataResponseTopic, error) {
+	req := kmsg.NewPtrMetadataRequest()
+	for _, topic := range topics {
+		t := kmsg.NewMetadataRequestTopic()
+		t.Topic = &topic
+		req.Topics = append(req.Topics, t)
+	}
+	resp, err := req.RequestWith(ctx, cl)
 	if err != nil {
 		return nil, err
 	}
-	topics := make(map[string]*kmsg.MetadataResponseTopic, len(resp.Topics))
+	found := make(map[string]*kmsg.MetadataResponseTopic, len(resp.Topics))
 	for i := range resp.Topics {
 		if t := &resp.Topics[i]; t.Topic != nil {
-			topics[*t.Topic] = t
+			found[*t.Topic] = t
 		}
 	}
-	return topics, nil
+	return found, nil
 }
 
 // assignLeader gives p to the fetcher of its leader. t is the topic as the cluster described it; nil where it did not. r.mu is held.

@@ -162,7 +162,7 @@ func (g *Group) Commit(ctx context.Context, tp TP, offset int64, metadata string
 	return nil
 }
 
-// Committed is what a group has committed for a partition.
+// CommittedOffset is what a group has committed for a partition.
 type CommittedOffset struct {
 	Offset   int64
 	Metadata string
@@ -207,17 +207,34 @@ func (g *Group) Leave(ctx context.Context) error {
 		return g.Close(ctx)
 	}
 	// First the handing over, then the leave: the other way round the next owner would begin before we have stopped.
+	member, _ := g.cl.GroupMetadata()
 	if err := g.cl.LeaveGroupContext(ctx); err != nil {
 		return errors.Join(fmt.Errorf("leave group %s: %w", g.cfg.Group, err), g.Close(ctx))
 	}
-	resp, err := g.adm.LeaveGroup(ctx, kadm.LeaveGroup(g.cfg.Group).Reason("leaving for good").InstanceIDs(g.cfg.InstanceID))
-	if err == nil {
-		err = resp.Error()
-	}
+	err := g.giveUpID(ctx, member)
 	if err != nil {
 		err = fmt.Errorf("give up instance id %s in group %s: %w", g.cfg.InstanceID, g.cfg.Group, err)
 	}
 	return errors.Join(err, g.Close(ctx))
+}
+
+// giveUpID removes a static member that has left for a while. Each protocol of the group has a request of its own for that, and a cluster
+// without the newer one was joined by the older.
+func (g *Group) giveUpID(ctx context.Context, member string) error {
+	if g.cfg.Protocol == Consumer {
+		req := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+		req.Group, req.MemberID, req.InstanceID = g.cfg.Group, member, &g.cfg.InstanceID
+		req.MemberEpoch = -1 // for good
+		resp, err := req.RequestWith(ctx, g.cl)
+		if err == nil && resp.ErrorCode == 0 {
+			return nil
+		}
+	}
+	resp, err := g.adm.LeaveGroup(ctx, kadm.LeaveGroup(g.cfg.Group).Reason("leaving for good").InstanceIDs(g.cfg.InstanceID))
+	if err != nil {
+		return err
+	}
+	return resp.Error()
 }
 
 func list(m map[string][]int32) []TP {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"testing"
 	"time"
@@ -47,10 +48,16 @@ func within(t *testing.T) context.Context {
 	return ctx
 }
 
-// newTopic makes a topic of a name that was never used.
+// newTopic makes a topic of a name that was never used. It keeps its records for ever, or a real broker would delete those stamped years
+// ago within seconds.
 func newTopic(t *testing.T, cfg Config, partitions int32, config map[string]string) string {
 	t.Helper()
 	name := fmt.Sprintf("t-%d", time.Now().UnixNano())
+	config = maps.Clone(config)
+	if config == nil {
+		config = map[string]string{}
+	}
+	config["retention.ms"] = "-1"
 	if err := admin(t, cfg).EnsureTopic(within(t), name, partitions, config); err != nil {
 		t.Fatal(err)
 	}

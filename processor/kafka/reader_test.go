@@ -219,7 +219,7 @@ func TestTopicThatComesLater(t *testing.T) {
 	if _, _, err := admin(t, cfg).Partitions(within(t), tp.Topic); !errors.Is(err, ErrUnknownTopic) {
 		t.Fatal(err)
 	}
-	if err := admin(t, cfg).EnsureTopic(within(t), tp.Topic, 1, nil); err != nil {
+	if err := admin(t, cfg).EnsureTopic(within(t), tp.Topic, 1, map[string]string{"retention.ms": "-1"}); err != nil {
 		t.Fatal(err)
 	}
 	write(t, cfg, tp, numbered(0, 1))
@@ -242,7 +242,7 @@ func TestTopicMadeAnewIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	for ctx := within(t); ; time.Sleep(50 * time.Millisecond) {
-		if err := a.EnsureTopic(ctx, tp.Topic, 1, nil); err != nil {
+		if err := a.EnsureTopic(ctx, tp.Topic, 1, map[string]string{"retention.ms": "-1"}); err != nil {
 			t.Fatal(err)
 		}
 		if _, id, err := a.Partitions(ctx, tp.Topic); err == nil && id != before {
