@@ -16,11 +16,11 @@ func (s *Scratch) block(pc, p int) (count int64, end, next int) {
 	}
 	end = -1
 	if n < 0 {
-		size, after := varint(s.b, q)
-		if after < 0 || size < 0 || size > int64(len(s.b)-after) {
+		size, after := length(s.b, q)
+		if after < 0 {
 			return 0, 0, s.fail(pc, q, badLength)
 		}
-		n, q, end = -n, after, after+int(size)
+		n, q, end = -n, after, after+size
 	}
 	// The most negative number stays negative.
 	if n < 0 || n > int64(maxItems-s.items) {
@@ -56,11 +56,11 @@ func (s *Scratch) skipBlocks(pc, p int) int {
 		default:
 			for range n {
 				if o.code == opSkipMap {
-					size, q := varint(s.b, p)
-					if q < 0 || size < 0 || size > int64(len(s.b)-q) {
+					size, q := length(s.b, p)
+					if q < 0 {
 						return s.fail(pc, p, badLength)
 					}
-					p = q + int(size)
+					p = q + size
 				}
 				if p = s.run(int(s.p.subs[o.a]), p); p < 0 {
 					return -1

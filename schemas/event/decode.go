@@ -185,24 +185,35 @@ const (
 
 // varint reads a zig-zag number; next is −1 if there is none.
 func varint(b []byte, p int) (v int64, next int) {
-	if p < len(b) && b[p] < 0x80 {
-		return int64(b[p]>>1) ^ -int64(b[p]&1), p + 1
-	}
-	return longVarint(b, p)
-}
-
-func longVarint(b []byte, p int) (int64, int) {
-	u, n := binary.Uvarint(b[min(p, len(b)):])
+	u, n := binary.Uvarint(b[p:])
 	if n <= 0 {
 		return 0, -1
 	}
 	return int64(u>>1) ^ -int64(u&1), p + n
 }
 
+// short reads a number from 0 to 63, which takes one byte: nearly all lengths and branches. It returns −1 for any other, and is small
+// enough to be inlined.
+func short(b []byte, p int) int {
+	if p < len(b) && b[p]&0x81 == 0 {
+		return int(b[p] >> 1)
+	}
+	return -1
+}
+
+// length reads the length of a string: the n bytes at next are its own. next is −1 if the length is none, or beyond the end.
+func length(b []byte, p int) (n, next int) {
+	v, q := varint(b, p)
+	if q < 0 || v < 0 || v > int64(len(b)-q) {
+		return 0, -1
+	}
+	return int(v), q
+}
+
 // run executes the program from pc on the body from p, and returns where the value ends, or −1 after fail. It is one switch, longer than
 // a function should be, because a call for every operation halves its speed; whatever is rare is in a method of its own.
 func (s *Scratch) run(pc, p int) int {
-	ops, b, out := s.p.ops, s.b, s.out
+	ops, jumps, b, out := s.p.ops, s.p.jumps, s.b, s.out
 	for {
 		o := &ops[pc]
 		pc++
@@ -222,7 +233,8 @@ func (s *Scratch) run(pc, p int) int {
 				if o.n != 1 {
 					v = floor(v, o.n)
 				}
-				out[o.col] = schemas.Value{Kind: schemas.Time, Bits: uint64(v)}
+				t := &out[o.col]
+				t.Kind, t.Bits = schemas.Time, uint64(v)
 			case opLongFloat:
 				out[o.col] = schemas.DoubleValue(float64(float32(v)))
 			case opLongDouble:
@@ -231,7 +243,9 @@ func (s *Scratch) run(pc, p int) int {
 				if v != int64(int32(v)) {
 					return s.fail(pc-1, p, badInt)
 				}
-				s.int(o, v)
+				if o.code != opSkipInt {
+					s.int(o, v)
+				}
 			}
 			p = q
 		case opFloat:
@@ -255,13 +269,16 @@ func (s *Scratch) run(pc, p int) int {
 			}
 			p += 8
 		case opString, opBytes, opUUIDText, opDecimal:
-			n, q := varint(b, p)
-			if q < 0 || n < 0 || n > int64(len(b)-q) {
-				return s.fail(pc-1, p, badLength)
+			n, q := short(b, p), p+1
+			if uint(n) > uint(len(b)-q) { // or n is −1
+				if n, q = length(b, p); q < 0 {
+					return s.fail(pc-1, p, badLength)
+				}
 			}
-			p = q + int(n)
+			p = q + n
 			if o.code == opString {
-				out[o.col] = schemas.Value{Kind: schemas.String, Bytes: b[q:p:p]}
+				v := &out[o.col] // clear until now, so that what is zero need not be written
+				v.Kind, v.Bytes = schemas.String, b[q:p:p]
 				if !utf8.Valid(b[q:p]) {
 					s.fault(pc-1, ErrUndecodable, badUTF8)
 				}
@@ -270,11 +287,13 @@ func (s *Scratch) run(pc, p int) int {
 			}
 		case opSkipBytes:
 			for range o.n {
-				n, q := varint(b, p)
-				if q < 0 || n < 0 || n > int64(len(b)-q) {
-					return s.fail(pc-1, p, badLength)
+				n, q := short(b, p), p+1
+				if uint(n) > uint(len(b)-q) {
+					if n, q = length(b, p); q < 0 {
+						return s.fail(pc-1, p, badLength)
+					}
 				}
-				p = q + int(n)
+				p = q + n
 			}
 		case opSkipFixed:
 			if int64(len(b)-p) < o.n {
@@ -289,11 +308,16 @@ func (s *Scratch) run(pc, p int) int {
 			s.value(pc-1, b[p:q:q])
 			p = q
 		case opUnion:
-			v, q := varint(b, p)
-			if q < 0 || uint64(v) >= uint64(o.n) {
+			v, q := int64(short(b, p)), p+1
+			if v < 0 {
+				if v, q = varint(b, p); q < 0 {
+					return s.fail(pc-1, p, badBranch)
+				}
+			}
+			if uint64(v) >= uint64(o.n) {
 				return s.fail(pc-1, p, badBranch)
 			}
-			pc, p = int(s.p.jumps[int64(o.a)+v]), q
+			pc, p = int(jumps[int(o.a)+int(v)]), q
 		case opJump:
 			pc = int(o.a)
 		case opEnum, opSkipEnum:
