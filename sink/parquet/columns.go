@@ -1,0 +1,245 @@
+package parquet
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math"
+	"reflect"
+
+	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/compress/zstd"
+
+	"github.com/freshet-dev/freshet/schemas"
+	"github.com/freshet-dev/freshet/sink"
+)
+
+// The log's own columns, between the entity's and the features'.
+const (
+	ColumnEventTimestamp = "event_timestamp"
+	ColumnComputedAt     = "computed_at"
+	ColumnAvailableAt    = "available_at"
+	ColumnValidUntil     = "valid_until"
+	ColumnGeneration     = "generation"
+	ColumnSourceOffset   = "source_offset"
+	ColumnDefinitionHash = "definition_hash"
+	ColumnCause          = "cause"
+)
+
+var logColumns = [...]string{ColumnEventTimestamp, ColumnComputedAt, ColumnAvailableAt, ColumnValidUntil, ColumnGeneration, ColumnSourceOffset,
+	ColumnDefinitionHash, ColumnCause}
+
+var compression = &zstd.Codec{Level: zstd.SpeedFastest}
+
+// ordered is a group whose fields keep the order of names; parquet.Group sorts them.
+type ordered struct {
+	parquet.Group
+	names []string
+}
+
+func (o ordered) Fields() []parquet.Field {
+	byName := map[string]parquet.Field{}
+	for _, f := range o.Group.Fields() {
+		byName[f.Name()] = f
+	}
+	fields := make([]parquet.Field, len(o.names))
+	for i, name := range o.names {
+		fields[i] = byName[name]
+	}
+	return fields
+}
+
+// GoType is asked for only by reflection, which is not used here.
+func (o ordered) GoType() reflect.Type { return o.Group.GoType() }
+
+// schemaOf returns the schema of the group's parts. plain names the features that are not worth a dictionary.
+func schemaOf(spec *sink.Spec, plain map[string]bool) (*parquet.Schema, error) {
+	root := ordered{Group: parquet.Group{}}
+	add := func(name string, node parquet.Node) error {
+		if _, taken := root.Group[name]; taken {
+			return fmt.Errorf("two columns named %q", name)
+		}
+		root.Group[name] = node
+		root.names = append(root.names, name)
+		return nil
+	}
+	for _, k := range spec.Keys {
+		node, err := leafOf(k.Type)
+		if err != nil {
+			return nil, fmt.Errorf("key field %s: %w", k.Name, err)
+		}
+		if err := add(k.Name, encodedKey(k.Type, node)); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range logColumns {
+		if err := add(name, logNode(name)); err != nil {
+			return nil, err
+		}
+	}
+	for _, f := range spec.Features {
+		node, err := featureNode(f, plain[f.Name])
+		if err != nil {
+			return nil, fmt.Errorf("feature %s: %w", f.Name, err)
+		}
+		if err := add(f.Name, node); err != nil {
+			return nil, err
+		}
+	}
+	return parquet.NewSchema("freshet", root), nil
+}
+
+// encodedKey gives a key column its encoding. Rows are sorted by key, so deltas are short. A dictionary is out: once it is full, the
+// library leaves the values after it out of the bloom filter, and readers would skip rows that are there.
+func encodedKey(t schemas.Type, node parquet.Node) parquet.Node {
+	switch t.Kind {
+	case schemas.Int:
+		return parquet.Encoded(node, &parquet.DeltaBinaryPacked)
+	case schemas.UUID:
+		return parquet.Encoded(node, &parquet.Plain)
+	default:
+		return parquet.Encoded(node, &parquet.DeltaByteArray)
+	}
+}
+
+func logNode(name string) parquet.Node {
+	switch name {
+	case ColumnDefinitionHash, ColumnCause:
+		return parquet.Encoded(parquet.String(), &parquet.RLEDictionary)
+	case ColumnGeneration, ColumnSourceOffset:
+		return parquet.Encoded(parquet.Leaf(parquet.Int64Type), &parquet.DeltaBinaryPacked)
+	case ColumnValidUntil:
+		return parquet.Optional(parquet.Encoded(parquet.Timestamp(parquet.Microsecond), &parquet.DeltaBinaryPacked))
+	default:
+		return parquet.Encoded(parquet.Timestamp(parquet.Microsecond), &parquet.DeltaBinaryPacked)
+	}
+}
+
+// featureNode returns the node of a feature, which may always be null.
+func featureNode(f sink.Field, plain bool) (parquet.Node, error) {
+	switch f.Type.Kind {
+	case schemas.Floats:
+		if f.Type.Dim <= 0 {
+			return nil, fmt.Errorf("an embedding without a dimension")
+		}
+		return parquet.Optional(parquet.List(parquet.Encoded(parquet.Leaf(parquet.FloatType), &parquet.Plain))), nil
+	case schemas.Time:
+		return parquet.Optional(parquet.Encoded(parquet.Timestamp(parquet.Microsecond), &parquet.DeltaBinaryPacked)), nil
+	case schemas.Bool:
+		return parquet.Optional(parquet.Encoded(parquet.Leaf(parquet.BooleanType), &parquet.Plain)), nil
+	}
+	node, err := leafOf(f.Type)
+	if err != nil {
+		return nil, err
+	}
+	if plain {
+		return parquet.Optional(parquet.Encoded(node, &parquet.Plain)), nil
+	}
+	return parquet.Optional(parquet.Encoded(node, &parquet.RLEDictionary)), nil
+}
+
+func leafOf(t schemas.Type) (parquet.Node, error) {
+	switch t.Kind {
+	case schemas.Int:
+		return parquet.Leaf(parquet.Int64Type), nil
+	case schemas.Double:
+		return parquet.Leaf(parquet.DoubleType), nil
+	case schemas.Decimal:
+		return parquet.Decimal(t.Scale, 38, parquet.FixedLenByteArrayType(16)), nil
+	case schemas.String:
+		return parquet.String(), nil
+	case schemas.Bytes:
+		return parquet.Leaf(parquet.ByteArrayType), nil
+	case schemas.UUID:
+		return parquet.UUID(), nil
+	}
+	return nil, fmt.Errorf("the log has no column for kind %d", t.Kind)
+}
+
+// appendFeature appends the Parquet values of one feature of one row, in leaf column. The bytes of fixed are new where they are needed.
+func appendFeature(dst []parquet.Value, v *schemas.Value, t schemas.Type, column int, fixed *[]byte) ([]parquet.Value, error) {
+	if v.Kind == schemas.Null {
+		return append(dst, parquet.NullValue().Level(0, 0, column)), nil
+	}
+	if v.Kind != t.Kind {
+		return nil, fmt.Errorf("a value of kind %d in a column of kind %d", v.Kind, t.Kind)
+	}
+	switch t.Kind {
+	case schemas.Bool:
+		return append(dst, parquet.BooleanValue(v.Bits != 0).Level(0, 1, column)), nil
+	case schemas.Int:
+		return append(dst, parquet.Int64Value(v.Int64()).Level(0, 1, column)), nil
+	case schemas.Double:
+		return append(dst, parquet.DoubleValue(v.Float64()).Level(0, 1, column)), nil
+	case schemas.Time:
+		return append(dst, parquet.Int64Value(v.Int64()*1000).Level(0, 1, column)), nil
+	case schemas.Decimal:
+		at := len(*fixed)
+		*fixed = binary.BigEndian.AppendUint64(*fixed, uint64(v.Hi))
+		*fixed = binary.BigEndian.AppendUint64(*fixed, v.Bits)
+		return append(dst, parquet.FixedLenByteArrayValue((*fixed)[at:]).Level(0, 1, column)), nil
+	case schemas.String, schemas.Bytes:
+		return append(dst, parquet.ByteArrayValue(v.Bytes).Level(0, 1, column)), nil
+	case schemas.UUID:
+		return append(dst, parquet.FixedLenByteArrayValue(v.Bytes).Level(0, 1, column)), nil
+	}
+	if len(v.Bytes) != 4*t.Dim {
+		return nil, fmt.Errorf("an embedding of %d bytes in a column of dimension %d", len(v.Bytes), t.Dim)
+	}
+	for i := 0; i < len(v.Bytes); i += 4 {
+		f := math.Float32frombits(binary.LittleEndian.Uint32(v.Bytes[i:]))
+		repetition := 1
+		if i == 0 {
+			repetition = 0
+		}
+		dst = append(dst, parquet.FloatValue(f).Level(repetition, 2, column))
+	}
+	return dst, nil
+}
+
+func keyValue(v *schemas.Value, column int) parquet.Value {
+	switch v.Kind {
+	case schemas.Int:
+		return parquet.Int64Value(v.Int64()).Level(0, 0, column)
+	case schemas.UUID:
+		return parquet.FixedLenByteArrayValue(v.Bytes).Level(0, 0, column)
+	default:
+		return parquet.ByteArrayValue(v.Bytes).Level(0, 0, column)
+	}
+}
+
+// specJSON is a Spec as the footer holds it, so that a part can be read without its definition.
+type specJSON struct {
+	Group    string      `json:"group"`
+	Version  int         `json:"version"`
+	Hash     string      `json:"definition_hash"`
+	Entity   string      `json:"entity"`
+	Keys     []fieldJSON `json:"keys"`
+	Features []fieldJSON `json:"features"`
+	TTL      int64       `json:"ttl_ms"`
+}
+
+type fieldJSON struct {
+	Name  string       `json:"name"`
+	Kind  schemas.Kind `json:"kind"`
+	Scale int          `json:"scale,omitempty"`
+	Dim   int          `json:"dim,omitempty"`
+}
+
+func encodeSpec(spec *sink.Spec) string {
+	fields := func(fs []sink.Field) []fieldJSON {
+		out := make([]fieldJSON, len(fs))
+		for i, f := range fs {
+			out[i] = fieldJSON{f.Name, f.Type.Kind, f.Type.Scale, f.Type.Dim}
+		}
+		return out
+	}
+	b, err := json.Marshal(specJSON{spec.Group, spec.Version, hash16(spec.Hash), spec.Entity, fields(spec.Keys), fields(spec.Features),
+		spec.TTL.Milliseconds()})
+	if err != nil {
+		panic(err) // strings and integers
+	}
+	return string(b)
+}
+
+func hash16(h uint64) string { return fmt.Sprintf("%016x", h) }

@@ -1,0 +1,411 @@
+package parquet
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strconv"
+
+	"github.com/parquet-go/parquet-go"
+
+	"github.com/freshet-dev/freshet/schemas"
+	"github.com/freshet-dev/freshet/sink"
+)
+
+// PartFormat is the version of the parts' format: of the columns, their types and their meaning. Readers refuse any they do not know.
+const PartFormat = 1
+
+const (
+	rowGroupRows  = 128 << 10
+	batchRows     = 256      // decoded at once
+	pageBytes     = 64 << 10 // of one column, not encoded; also what a column buffers
+	dictionaryCap = 1 << 20  // bytes: a column with more distinct values goes on without
+	bloomBits     = 10       // per row: 1 % of false positives
+
+	sampleRows = 4096 // by which WritePart decides whether a column is worth a dictionary
+)
+
+// Footer keys of a part.
+const (
+	keyFormat         = "freshet.format"
+	keyGroup          = "freshet.group"
+	keyGroupVersion   = "freshet.group_version"
+	keyDefinitionHash = "freshet.definition_hash"
+	keyPartition      = "freshet.partition"
+	keyOffsetStart    = "freshet.offset_start"
+	keyOffsetEnd      = "freshet.offset_end"
+	keyTimeMin        = "freshet.time_min"
+	keyTimeMax        = "freshet.time_max"
+	keySpec           = "freshet.spec"
+)
+
+// Part is what a manifest says of one Parquet file of the log.
+type Part struct {
+	Name        string `json:"name"` // in the bucket, see PartName
+	Date        string `json:"date"` // UTC day of available_at, YYYY-MM-DD
+	Rows        int64  `json:"rows"`
+	Bytes       int64  `json:"bytes"`
+	SHA256      string `json:"sha256"`       // of the file, hex
+	OffsetStart int64  `json:"offset_start"` // source offsets [start, end); may be empty
+	OffsetEnd   int64  `json:"offset_end"`
+	TimeMin     int64  `json:"time_min"` // smallest and largest available_at, µs
+	TimeMax     int64  `json:"time_max"`
+	Format      int    `json:"format"`
+}
+
+// PartInfo is what a part's rows do not say.
+type PartInfo struct {
+	Partition   int32
+	Seq         int64 // of the manifest that will commit it
+	K           int   // of the part within that manifest, 0–999
+	OffsetStart int64 // source offsets the part stands for
+	OffsetEnd   int64
+}
+
+// PartName returns the name of a committed part in the bucket.
+func PartName(group string, version int, date string, partition int32, seq int64, k int) string {
+	return fmt.Sprintf("log/%s/v%d/date=%s/%05d-%010d-%03d.parquet", group, version, date, partition, seq, k)
+}
+
+// StagedName returns the name a part has in the bucket until its manifest is published. It does not end in ".parquet", for engines glob
+// hidden files and directories too.
+func StagedName(name string) string { return name + ".staged" }
+
+// ErrNoRows is returned where a segment has no log rows to make a part of.
+var ErrNoRows = errors.New("no log rows")
+
+// WritePart encodes the log rows of seg, all of one UTC day of available_at, as the Parquet file at path, sorted by key columns and
+// available_at. The file is synced, its name is not. Memory stays below 64 MB for a million rows.
+func WritePart(fs sink.FS, path string, seg *Segment, spec sink.Spec, info PartInfo) (Part, error) {
+	parts, err := writeParts(fs, func(int) string { return path }, seg, spec, info, 1)
+	if err != nil {
+		return Part{}, err
+	}
+	return parts[0], nil
+}
+
+// WriteParts is WritePart for rows of any days: one part a day, ascending, at path(k) and named by k, from info.K on. The first part
+// stands for all the source offsets, the others for none.
+func WriteParts(fs sink.FS, path func(k int) string, seg *Segment, spec sink.Spec, info PartInfo) ([]Part, error) {
+	return writeParts(fs, path, seg, spec, info, 1000-info.K)
+}
+
+func writeParts(fs sink.FS, path func(k int) string, seg *Segment, spec sink.Spec, info PartInfo, most int) (parts []Part, err error) {
+	err = withFile(seg.fs, seg.path, seg.size, func(data []byte) error {
+		x, err := indexRows(data, seg.header)
+		if err != nil {
+			return err
+		}
+		o, err := sortRows(data, x, &spec)
+		if err != nil {
+			return err
+		}
+		days := o.days()
+		if len(days) == 0 {
+			return ErrNoRows
+		}
+		if len(days) > most {
+			return fmt.Errorf("rows of %d UTC days, from %s to %s, for %d parts", len(days), dateOf(days[0][0].available),
+				dateOf(days[len(days)-1][0].available), most)
+		}
+		for _, entries := range days {
+			w := partWriter{data: data, entries: entries, spec: &spec, info: info}
+			part, err := w.writeFile(fs, path(info.K))
+			if err != nil {
+				return fmt.Errorf("%s: %w", path(info.K), err)
+			}
+			parts = append(parts, part)
+			info.K++
+			info.OffsetStart = info.OffsetEnd
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("write part of segment %s: %w", seg.path, err)
+	}
+	return parts, nil
+}
+
+// partWriter writes one part.
+type partWriter struct {
+	data    []byte
+	entries []entry
+	spec    *sink.Spec
+	info    PartInfo
+
+	out     *parquet.Writer
+	columns []*parquet.ColumnWriter
+	rows    [batchRows]sink.Row
+	keys    [batchRows][]schemas.Value
+	last    sink.Row // entity, version and time of the row decoded last; its entity aliases data
+	values  []parquet.Value // scratch of one column
+	fixed   []byte          // scratch: the bytes of its decimals
+}
+
+func (w *partWriter) writeFile(fs sink.FS, path string) (Part, error) {
+	if err := fs.MkdirAll(filepath.Dir(path)); err != nil {
+		return Part{}, err
+	}
+	file, err := fs.Create(path)
+	if err != nil {
+		return Part{}, err
+	}
+	part := w.describe()
+	sum := sha256.New()
+	count := &counter{}
+	buffered := bufio.NewWriterSize(io.MultiWriter(file, sum, count), 64<<10)
+	err = w.encode(buffered, &part)
+	if err == nil {
+		err = buffered.Flush()
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	if cerr := file.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return Part{}, err
+	}
+	part.Bytes = count.n
+	part.SHA256 = hex.EncodeToString(sum.Sum(nil))
+	return part, nil
+}
+
+type counter struct{ n int64 }
+
+func (c *counter) Write(b []byte) (int, error) {
+	c.n += int64(len(b))
+	return len(b), nil
+}
+
+// describe returns what is known of the part before it is written.
+func (w *partWriter) describe() Part {
+	first := w.entries[0].available
+	p := Part{
+		Date: dateOf(first), Rows: int64(len(w.entries)), OffsetStart: w.info.OffsetStart, OffsetEnd: w.info.OffsetEnd,
+		TimeMin: first, TimeMax: first, Format: PartFormat,
+	}
+	for i := range w.entries {
+		p.TimeMin = min(p.TimeMin, w.entries[i].available)
+		p.TimeMax = max(p.TimeMax, w.entries[i].available)
+	}
+	p.Name = PartName(w.spec.Group, w.spec.Version, p.Date, w.info.Partition, w.info.Seq, w.info.K)
+	return p
+}
+
+// encode writes the file. Rows are decoded a batch at a time and handed on column by column, so that memory is the columns' pages, their
+// dictionaries and one compressed row group.
+func (w *partWriter) encode(out io.Writer, part *Part) error {
+	plain, err := w.plainColumns()
+	if err != nil {
+		return err
+	}
+	schema, err := schemaOf(w.spec, plain)
+	if err != nil {
+		return err
+	}
+	w.out = parquet.NewWriter(out, w.config(schema, part))
+	w.columns = w.out.ColumnWriters()
+	for start := 0; start < len(w.entries); start += rowGroupRows {
+		group := w.entries[start:min(start+rowGroupRows, len(w.entries))]
+		for len(group) > 0 {
+			batch := group[:min(batchRows, len(group))]
+			if err := w.writeBatch(batch); err != nil {
+				return err
+			}
+			group = group[len(batch):]
+		}
+		if err := w.out.Flush(); err != nil {
+			return err
+		}
+	}
+	return w.out.Close()
+}
+
+func (w *partWriter) config(schema *parquet.Schema, part *Part) *parquet.WriterConfig {
+	config := parquet.DefaultWriterConfig()
+	config.Apply(schema,
+		parquet.CreatedBy("freshet", "1", strconv.Itoa(PartFormat)),
+		parquet.Compression(compression),
+		parquet.PageBufferSize(pageBytes),
+		parquet.WriteBufferSize(0), // the caller buffers
+		parquet.DictionaryMaxBytes(dictionaryCap),
+		parquet.KeyValueMetadata(keyFormat, strconv.Itoa(PartFormat)),
+		parquet.KeyValueMetadata(keyGroup, w.spec.Group),
+		parquet.KeyValueMetadata(keyGroupVersion, strconv.Itoa(w.spec.Version)),
+		parquet.KeyValueMetadata(keyDefinitionHash, hash16(w.spec.Hash)),
+		parquet.KeyValueMetadata(keyPartition, strconv.Itoa(int(w.info.Partition))),
+		parquet.KeyValueMetadata(keyOffsetStart, strconv.FormatInt(part.OffsetStart, 10)),
+		parquet.KeyValueMetadata(keyOffsetEnd, strconv.FormatInt(part.OffsetEnd, 10)),
+		parquet.KeyValueMetadata(keyTimeMin, strconv.FormatInt(part.TimeMin, 10)),
+		parquet.KeyValueMetadata(keyTimeMax, strconv.FormatInt(part.TimeMax, 10)),
+		parquet.KeyValueMetadata(keySpec, encodeSpec(w.spec)),
+	)
+	var sorting []parquet.SortingColumn
+	var filters []parquet.BloomFilterColumn
+	for _, k := range w.spec.Keys {
+		sorting = append(sorting, parquet.Ascending(k.Name))
+		filters = append(filters, parquet.SplitBlockFilter(bloomBits, k.Name))
+	}
+	sorting = append(sorting, parquet.Ascending(ColumnAvailableAt))
+	config.Apply(parquet.BloomFilters(filters...), parquet.SortingWriterConfig(parquet.SortingColumns(sorting...)))
+	return config
+}
+
+// writeBatch decodes a batch of rows and writes all columns of it.
+func (w *partWriter) writeBatch(batch []entry) error {
+	if err := w.decode(batch); err != nil {
+		return err
+	}
+	column := 0
+	for i := range w.spec.Keys {
+		w.values = w.values[:0]
+		for r := range batch {
+			w.values = append(w.values, keyValue(&w.keys[r][i], column))
+		}
+		if err := w.writeColumn(column); err != nil {
+			return err
+		}
+		column++
+	}
+	for _, name := range logColumns {
+		w.logValues(name, w.rows[:len(batch)], column)
+		if err := w.writeColumn(column); err != nil {
+			return err
+		}
+		column++
+	}
+	for i := range w.spec.Features {
+		f := &w.spec.Features[i]
+		w.values, w.fixed = w.values[:0], w.fixed[:0]
+		for r := range batch {
+			var err error
+			if w.values, err = appendFeature(w.values, &w.rows[r].Values[i], f.Type, column, &w.fixed); err != nil {
+				return fmt.Errorf("feature %s of entity %q: %w", f.Name, w.rows[r].Entity, err)
+			}
+		}
+		if err := w.writeColumn(column); err != nil {
+			return err
+		}
+		column++
+	}
+	return nil
+}
+
+func (w *partWriter) writeColumn(column int) error {
+	_, err := w.columns[column].WriteRowValues(w.values)
+	return err
+}
+
+// decode fills w.rows and w.keys, and holds the rows to the law that for an entity available_at rises strictly with the version: every
+// as-of join over the log rests on it.
+func (w *partWriter) decode(batch []entry) error {
+	types := typesOf(w.spec.Keys)
+	for i := range batch {
+		row := &w.rows[i]
+		if _, err := sink.DecodeRow(w.data[batch[i].row:], row, len(w.spec.Features)); err != nil {
+			return fmt.Errorf("%w at byte %d: %w", ErrDamaged, batch[i].row, err)
+		}
+		row.AvailableAt = batch[i].available
+		same := bytes.Equal(w.last.Entity, row.Entity)
+		if same && w.last.AvailableAt >= row.AvailableAt || same && newer(w.last.Version, row.Version) {
+			return fmt.Errorf("entity %q has version %+v available at %d µs, and version %+v at %d µs", row.Entity,
+				w.last.Version, w.last.AvailableAt, row.Version, row.AvailableAt)
+		}
+		w.last = sink.Row{Entity: row.Entity, Version: row.Version, AvailableAt: row.AvailableAt}
+		if same && i > 0 {
+			w.keys[i] = append(w.keys[i][:0], w.keys[i-1]...)
+			continue
+		}
+		var err error
+		if w.keys[i], err = keyValues(w.keys[i], row.Entity, types); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newer reports whether a is a later version than b.
+func newer(a, b sink.Version) bool {
+	return cmp.Or(cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.AsOf, b.AsOf)) > 0
+}
+
+// logValues fills w.values with one of the log's own columns.
+func (w *partWriter) logValues(name string, rows []sink.Row, column int) {
+	w.values = w.values[:0]
+	hash := []byte(hash16(w.spec.Hash))
+	for i := range rows {
+		row := &rows[i]
+		var v parquet.Value
+		definition := 0
+		switch name {
+		case ColumnEventTimestamp:
+			v = parquet.Int64Value(row.Version.AsOf * 1000)
+		case ColumnComputedAt:
+			v = parquet.Int64Value(row.ComputedAt)
+		case ColumnAvailableAt:
+			v = parquet.Int64Value(row.AvailableAt)
+		case ColumnValidUntil:
+			if row.ValidUntil != sink.Never {
+				v, definition = parquet.Int64Value(row.ValidUntil*1000), 1
+			}
+		case ColumnGeneration:
+			v = parquet.Int64Value(int64(row.Version.Generation))
+		case ColumnSourceOffset:
+			v = parquet.Int64Value(row.Version.Offset)
+		case ColumnDefinitionHash:
+			v = parquet.ByteArrayValue(hash)
+		case ColumnCause:
+			v = parquet.ByteArrayValue(causeText[row.Cause])
+		}
+		w.values = append(w.values, v.Level(0, definition, column))
+	}
+}
+
+var causeText = func() (texts [sink.Backfill + 1][]byte) {
+	for c := sink.Event; c <= sink.Backfill; c++ {
+		texts[c] = []byte(c.String())
+	}
+	return texts
+}()
+
+// plainColumns samples the rows and names the features of which most values are distinct: a dictionary would only be in the way.
+func (w *partWriter) plainColumns() (map[string]bool, error) {
+	type seen struct {
+		hi    int64
+		bits  uint64
+		bytes string
+	}
+	distinct := make([]map[seen]struct{}, len(w.spec.Features))
+	values := make([]int, len(w.spec.Features))
+	for i := range distinct {
+		distinct[i] = map[seen]struct{}{}
+	}
+	var row sink.Row
+	step := max(1, len(w.entries)/sampleRows)
+	for i := 0; i < len(w.entries); i += step {
+		if _, err := sink.DecodeRow(w.data[w.entries[i].row:], &row, len(w.spec.Features)); err != nil {
+			return nil, fmt.Errorf("%w at byte %d: %w", ErrDamaged, w.entries[i].row, err)
+		}
+		for f := range row.Values {
+			if v := &row.Values[f]; v.Kind != schemas.Null && v.Kind != schemas.Floats {
+				distinct[f][seen{v.Hi, v.Bits, string(v.Bytes)}] = struct{}{}
+				values[f]++
+			}
+		}
+	}
+	plain := map[string]bool{}
+	for f := range distinct {
+		if len(distinct[f]) > values[f]/2 {
+			plain[w.spec.Features[f].Name] = true
+		}
+	}
+	return plain, nil
+}
