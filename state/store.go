@@ -61,7 +61,7 @@ func Open(dir string, r *Resources, fs vfs.FS) (*Store, error) {
 		return nil, fmt.Errorf("open state %s: %w", dir, err)
 	}
 	s.db = db
-	if err := s.check(); err != nil {
+	if err := errors.Join(s.Err(), s.check()); err != nil {
 		return nil, errors.Join(fmt.Errorf("open state %s: %w", dir, err), s.Close())
 	}
 	return s, nil
@@ -402,6 +402,28 @@ func (f fence) Create(name string, category vfs.DiskWriteCategory) (vfs.File, er
 	return f.FS.Create(name, category)
 }
 
+// OpenDir opens a directory. Pebble panics, in whichever goroutine, where one cannot be synced; here the store fails instead.
+func (f fence) OpenDir(name string) (vfs.File, error) {
+	dir, err := f.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return fencedDir{dir, f.s}, nil
+}
+
+type fencedDir struct {
+	vfs.File
+	s *Store
+}
+
+// Sync always returns nil: the error is the store's.
+func (d fencedDir) Sync() error {
+	if err := d.File.Sync(); err != nil {
+		d.s.fail(fmt.Errorf("sync directory: %w", err))
+	}
+	return nil
+}
+
 // pebbleLog turns what Pebble considers fatal into a failed store, and passes its errors on.
 type pebbleLog struct{ s *Store }
 
@@ -411,4 +433,21 @@ func (l *pebbleLog) Errorf(format string, args ...any) {
 	l.s.res.log.Error("state: pebble reports an error", "dir", l.s.dir, "error", fmt.Sprintf(format, args...))
 }
 
-func (l *pebbleLog) Fatalf(format string, args ...any) { l.s.fail(fmt.Errorf(format, args...)) }
+func (l *pebbleLog) Fatalf(format string, args ...any) {
+	e := &fatalError{text: fmt.Sprintf(format, args...)}
+	for _, a := range args {
+		if cause, ok := a.(error); ok {
+			e.cause = cause
+		}
+	}
+	l.s.fail(e)
+}
+
+// fatalError is what Pebble said, with the cause that it only prints.
+type fatalError struct {
+	text  string
+	cause error
+}
+
+func (e *fatalError) Error() string { return e.text }
+func (e *fatalError) Unwrap() error { return e.cause }

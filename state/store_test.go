@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -61,19 +62,17 @@ func commit(t testing.TB, s *Store, fill func(b *Batch)) {
 	}
 }
 
-// dump returns everything in the store through its read methods, one line each.
+// dump returns everything in the store (of chunks, those of awkward entities) through its read methods, one line each.
 func dump(s *Store, kinds ...uint8) ([]string, error) {
 	var lines []string
-	var entities [][]byte
 	err := s.Each(context.Background(), nil, func(entity, record []byte) error {
-		entities = append(entities, bytes.Clone(entity))
 		lines = append(lines, fmt.Sprintf("entity %q %q", entity, record))
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range entities {
+	for _, e := range awkward {
 		if err := s.Chunks(e, func(no uint32, data []byte) error {
 			lines = append(lines, fmt.Sprintf("chunk %q %d %q", e, no, data))
 			return nil
@@ -167,10 +166,10 @@ func TestGoldenFormat(t *testing.T) {
 	}
 }
 
-// restored returns a store holding exactly the keys of a golden dump.
+// restored opens a store that holds exactly the keys of a golden dump.
 func restored(t *testing.T, r *Resources, dump string) (*Store, error) {
 	fs := vfs.NewMem()
-	db, err := pebble.Open("db", &pebble.Options{FS: fs})
+	s, err := Open("raw", r, fs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,11 +177,11 @@ func restored(t *testing.T, r *Resources, dump string) (*Store, error) {
 		k, v, _ := strings.Cut(strings.TrimSpace(line), " =")
 		key, err1 := hex.DecodeString(k)
 		value, err2 := hex.DecodeString(strings.TrimSpace(v))
-		if err := errors.Join(err1, err2, db.Set(key, value, pebble.Sync)); err != nil {
+		if err := errors.Join(err1, err2, s.db.Set(key, value, pebble.NoSync)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := db.Close(); err != nil {
+	if err := errors.Join(s.Checkpoint("db"), s.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return Open("db", r, fs)
@@ -324,6 +323,26 @@ func (m *model) random(r *rand.Rand, b *Batch) {
 	}
 }
 
+// dump returns what dump of a store should.
+func (m *model) dump() []string {
+	var lines []string
+	for _, e := range slices.Sorted(maps.Keys(m.records)) {
+		lines = append(lines, fmt.Sprintf("entity %q %q", e, m.records[e]))
+	}
+	for _, e := range awkward {
+		for _, no := range slices.Sorted(maps.Keys(m.chunks[string(e)])) {
+			lines = append(lines, fmt.Sprintf("chunk %q %d %q", e, no, m.chunks[string(e)][no]))
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(m.timers)) {
+		lines = append(lines, fmt.Sprintf("timer %d %d %q", k[1], int64(binary.BigEndian.Uint64([]byte(k[2:]))^1<<63), k[timerHead:]))
+	}
+	if m.meta == "" {
+		return append(lines, `meta ""`)
+	}
+	return append(lines, fmt.Sprintf("meta %q", m.meta))
+}
+
 func (m *model) check(t *testing.T, s *Store) {
 	t.Helper()
 	keys := slices.Clone(awkward)
@@ -369,13 +388,7 @@ func (m *model) checkTimers(t *testing.T, s *Store, r *rand.Rand) {
 		upTo, limit := int64(r.IntN(50)-25), 1+r.IntN(10)
 		var want, got []string
 		first, any := int64(0), false
-		for _, k := range slices.Sorted(func(yield func(string) bool) {
-			for k := range m.timers {
-				if !yield(k) {
-					return
-				}
-			}
-		}) {
+		for _, k := range slices.Sorted(maps.Keys(m.timers)) {
 			at, _, err := parseTimerKey([]byte(k))
 			if err != nil {
 				t.Fatal(err)
