@@ -63,6 +63,8 @@ type Plan struct {
 	Horizon     int64 // ≥ Reach
 	Reach       int64 // longest window of a feature; 0 where there are only lifetime features
 	HasLifetime bool
+
+	line int // of the version in its file
 }
 
 // Key is one field of the entity key.
@@ -92,6 +94,7 @@ type Column struct {
 	Path     string // as in the reader schema, nested fields joined by '.'
 	Type     schemas.Type
 	Nullable bool
+	Default  string // the reader schema's defaults on the way to it, as text; part of the hash
 }
 
 // Feature is one output of a plan.
