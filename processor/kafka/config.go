@@ -20,8 +20,10 @@ import (
 
 // The protocols of a consumer group.
 const (
-	Classic  = "classic"  // any broker; cooperative-sticky, so a rebalance stops only the partitions that move
-	Consumer = "consumer" // KIP-848, the broker assigns; needs Kafka 4.3 or newer (an older one may refuse commits), else classic is used
+	Classic = "classic" // any broker; cooperative-sticky, so a rebalance stops only the partitions that move
+	// Consumer is KIP-848's: the broker assigns. It needs Kafka 4.3 or newer (an older one may refuse commits; one that does not know it at
+	// all gets Classic). The instance id of a process that was killed stays taken until its session times out, so Classic is the default.
+	Consumer = "consumer"
 )
 
 // Config says how to reach a cluster and how much to hold of it in memory.

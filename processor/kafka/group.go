@@ -114,12 +114,15 @@ func (g *Group) drain(ctx context.Context) {
 func (g *Group) OnGroupManageError(err error) {
 	<-g.up
 	switch {
-	case errors.Is(err, kerr.FencedInstanceID), errors.Is(err, kerr.UnreleasedInstanceID):
+	case errors.Is(err, kerr.FencedInstanceID):
 		// Joining again would take the id back from the other process, which would take it back in turn.
 		err = fmt.Errorf("%w (%q)", ErrFenced, g.cfg.InstanceID)
 	case errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.InvalidSessionTimeout),
 		errors.Is(err, kerr.InconsistentGroupProtocol):
 		err = fmt.Errorf("join group %s: %w", g.cfg.Group, err)
+	case errors.Is(err, kerr.UnreleasedInstanceID): // the newer protocol's way; a killed process's id stays taken until its session times out
+		g.log.Warn("kafka.instance_id is taken by another process, or by one that was killed; joining again", "instance_id", g.cfg.InstanceID)
+		return
 	default:
 		g.log.Warn("kafka group session lost; joining again", "group", g.cfg.Group, "err", err)
 		return
@@ -188,47 +191,50 @@ func (g *Group) Committed(ctx context.Context, tps []TP) (map[TP]CommittedOffset
 	return out, nil
 }
 
-// Close hands the partitions over (Revoked) and ends the membership. With an instance id the broker is not told: the partitions stay
-// assigned to it until the session times out, and a restart by then takes them back at once. Without one, the group is left.
-func (g *Group) Close(ctx context.Context) error {
+// Close hands the partitions over (Revoked) and ends the membership. With an instance id the partitions stay assigned to it until the
+// session times out, and a restart by then takes them back at once. Without one, the group is left.
+func (g *Group) Close(ctx context.Context) error { return g.leave(ctx, false) }
+
+// Leave is Close for good: an instance id is given up too, so others get the partitions at once.
+func (g *Group) Leave(ctx context.Context) error { return g.leave(ctx, true) }
+
+func (g *Group) leave(ctx context.Context, forGood bool) error {
+	static := g.cfg.InstanceID != ""
+	member, _ := g.cl.GroupMetadata()
 	err := g.cl.LeaveGroupContext(ctx)
+	if static && g.cfg.Protocol == Consumer && errors.Is(err, kerr.InvalidRequest) {
+		err = nil // kgo 1.22 leaves out the instance id; done right below
+	}
+	// The id is given up after the handing over: the other way round the next owner would begin before we have stopped.
+	if err == nil && static && member != "" {
+		err = g.leaveStatic(ctx, member, forGood)
+	}
+	if err != nil {
+		err = fmt.Errorf("leave group %s: %w", g.cfg.Group, err)
+	}
 	g.cl.Close()
 	g.end()
 	g.wg.Wait()
-	if err != nil {
-		return fmt.Errorf("leave group %s: %w", g.cfg.Group, err)
-	}
-	return nil
+	return err
 }
 
-// Leave is Close for good: an instance id is given up too, so others get the partitions at once.
-func (g *Group) Leave(ctx context.Context) error {
-	if g.cfg.InstanceID == "" {
-		return g.Close(ctx)
-	}
-	// First the handing over, then the leave: the other way round the next owner would begin before we have stopped.
-	member, _ := g.cl.GroupMetadata()
-	if err := g.cl.LeaveGroupContext(ctx); err != nil {
-		return errors.Join(fmt.Errorf("leave group %s: %w", g.cfg.Group, err), g.Close(ctx))
-	}
-	err := g.giveUpID(ctx, member)
-	if err != nil {
-		err = fmt.Errorf("give up instance id %s in group %s: %w", g.cfg.InstanceID, g.cfg.Group, err)
-	}
-	return errors.Join(err, g.Close(ctx))
-}
-
-// giveUpID removes a static member that has left for a while. Each protocol of the group has a request of its own for that, and a cluster
-// without the newer one was joined by the older.
-func (g *Group) giveUpID(ctx context.Context, member string) error {
+// leaveStatic tells the broker that a static member is away for a while, or for good. Each protocol of the group has its own way for that,
+// and a cluster without the newer one was joined by the older.
+func (g *Group) leaveStatic(ctx context.Context, member string, forGood bool) error {
 	if g.cfg.Protocol == Consumer {
 		req := kmsg.NewPtrConsumerGroupHeartbeatRequest()
 		req.Group, req.MemberID, req.InstanceID = g.cfg.Group, member, &g.cfg.InstanceID
-		req.MemberEpoch = -1 // for good
+		req.MemberEpoch = -2 // for a while; without it the id would count as taken until the session times out
+		if forGood {
+			req.MemberEpoch = -1
+		}
 		resp, err := req.RequestWith(ctx, g.cl)
 		if err == nil && resp.ErrorCode == 0 {
 			return nil
 		}
+	}
+	if !forGood {
+		return nil // the classic protocol has no word for it
 	}
 	resp, err := g.adm.LeaveGroup(ctx, kadm.LeaveGroup(g.cfg.Group).Reason("leaving for good").InstanceIDs(g.cfg.InstanceID))
 	if err != nil {
