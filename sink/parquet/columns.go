@@ -156,55 +156,61 @@ func leafOf(t schemas.Type) (parquet.Node, error) {
 	return nil, fmt.Errorf("the log has no column for kind %d", t.Kind)
 }
 
-// appendFeature appends the Parquet values of one feature of one row, in leaf column. The bytes of fixed are new where they are needed.
-func appendFeature(dst []parquet.Value, v *schemas.Value, t schemas.Type, column int, fixed *[]byte) ([]parquet.Value, error) {
+// add adds a value: one of a required column, or one with its level, or the zero Value, null.
+func (c *column) add(v parquet.Value) { c.values = append(c.values, v) }
+
+// addFeature adds a feature of one row. Only levels are read from what Level says, not the column's number.
+func (c *column) addFeature(v *schemas.Value, t *schemas.Type) error {
 	if v.Kind == schemas.Null {
-		return append(dst, parquet.NullValue().Level(0, 0, column)), nil
+		c.add(parquet.Value{})
+		return nil
 	}
 	if v.Kind != t.Kind {
-		return nil, fmt.Errorf("a value of kind %d in a column of kind %d", v.Kind, t.Kind)
+		return fmt.Errorf("a value of kind %d in a column of kind %d", v.Kind, t.Kind)
 	}
 	switch t.Kind {
-	case schemas.Bool:
-		return append(dst, parquet.BooleanValue(v.Bits != 0).Level(0, 1, column)), nil
-	case schemas.Int:
-		return append(dst, parquet.Int64Value(v.Int64()).Level(0, 1, column)), nil
 	case schemas.Double:
-		return append(dst, parquet.DoubleValue(v.Float64()).Level(0, 1, column)), nil
+		c.add(parquet.DoubleValue(v.Float64()).Level(0, 1, 0))
+	case schemas.Int:
+		c.add(parquet.Int64Value(v.Int64()).Level(0, 1, 0))
 	case schemas.Time:
-		return append(dst, parquet.Int64Value(v.Int64()*1000).Level(0, 1, column)), nil
+		c.add(parquet.Int64Value(v.Int64()*1000).Level(0, 1, 0))
+	case schemas.Bool:
+		c.add(parquet.BooleanValue(v.Bits != 0).Level(0, 1, 0))
 	case schemas.Decimal:
-		at := len(*fixed)
-		*fixed = binary.BigEndian.AppendUint64(*fixed, uint64(v.Hi))
-		*fixed = binary.BigEndian.AppendUint64(*fixed, v.Bits)
-		return append(dst, parquet.FixedLenByteArrayValue((*fixed)[at:]).Level(0, 1, column)), nil
+		at := len(c.fixed)
+		c.fixed = binary.BigEndian.AppendUint64(c.fixed, uint64(v.Hi))
+		c.fixed = binary.BigEndian.AppendUint64(c.fixed, v.Bits)
+		c.add(parquet.FixedLenByteArrayValue(c.fixed[at:]).Level(0, 1, 0))
 	case schemas.String, schemas.Bytes:
-		return append(dst, parquet.ByteArrayValue(v.Bytes).Level(0, 1, column)), nil
+		c.add(parquet.ByteArrayValue(v.Bytes).Level(0, 1, 0))
 	case schemas.UUID:
-		return append(dst, parquet.FixedLenByteArrayValue(v.Bytes).Level(0, 1, column)), nil
+		c.add(parquet.FixedLenByteArrayValue(v.Bytes).Level(0, 1, 0))
+	default:
+		return c.addFloats(v.Bytes, t.Dim)
 	}
-	if len(v.Bytes) != 4*t.Dim {
-		return nil, fmt.Errorf("an embedding of %d bytes in a column of dimension %d", len(v.Bytes), t.Dim)
-	}
-	for i := 0; i < len(v.Bytes); i += 4 {
-		f := math.Float32frombits(binary.LittleEndian.Uint32(v.Bytes[i:]))
-		repetition := 1
-		if i == 0 {
-			repetition = 0
-		}
-		dst = append(dst, parquet.FloatValue(f).Level(repetition, 2, column))
-	}
-	return dst, nil
+	return nil
 }
 
-func keyValue(v *schemas.Value, column int) parquet.Value {
+func (c *column) addFloats(b []byte, dim int) error {
+	if len(b) != 4*dim {
+		return fmt.Errorf("an embedding of %d bytes in a column of dimension %d", len(b), dim)
+	}
+	for i := 0; i < len(b); i += 4 {
+		f := math.Float32frombits(binary.LittleEndian.Uint32(b[i:]))
+		c.add(parquet.FloatValue(f).Level(min(i, 1), 2, 0))
+	}
+	return nil
+}
+
+func keyValue(v *schemas.Value) parquet.Value {
 	switch v.Kind {
 	case schemas.Int:
-		return parquet.Int64Value(v.Int64()).Level(0, 0, column)
+		return parquet.Int64Value(v.Int64())
 	case schemas.UUID:
-		return parquet.FixedLenByteArrayValue(v.Bytes).Level(0, 0, column)
+		return parquet.FixedLenByteArrayValue(v.Bytes)
 	default:
-		return parquet.ByteArrayValue(v.Bytes).Level(0, 0, column)
+		return parquet.ByteArrayValue(v.Bytes)
 	}
 }
 

@@ -27,7 +27,8 @@ type entry struct {
 type order struct {
 	entries []entry
 	keys    []byte
-	skip    int // bytes that all keys begin with
+	skip    int  // bytes that all keys begin with
+	exact   bool // keys with equal prefixes are equal
 }
 
 // sortRows puts the log rows of a segment in order.
@@ -137,19 +138,25 @@ func (o *order) setPrefixes() {
 	}
 	first := o.key(&o.entries[0])
 	o.skip = len(first)
+	shortest, longest := len(first), 0
 	for i := range o.entries {
 		key := o.key(&o.entries[i])
+		shortest, longest = min(shortest, len(key)), max(longest, len(key))
 		o.skip = min(o.skip, len(key))
 		for o.skip > 0 && !bytes.Equal(key[:o.skip], first[:o.skip]) {
 			o.skip--
 		}
 	}
+	zero := false // a key ends in what a shorter one is padded with
 	for i := range o.entries {
 		e := &o.entries[i]
 		var b [8]byte
-		copy(b[:], o.key(e)[o.skip:])
+		rest := o.key(e)[o.skip:]
+		copy(b[:], rest)
 		e.prefix = binary.BigEndian.Uint64(b[:])
+		zero = zero || bytes.IndexByte(rest, 0) >= 0
 	}
+	o.exact = longest <= o.skip+8 && (shortest == longest || !zero)
 }
 
 func (o *order) sort() {
@@ -163,8 +170,10 @@ func (o *order) sort() {
 		if a.prefix != b.prefix {
 			return cmp.Compare(a.prefix, b.prefix)
 		}
-		if c := bytes.Compare(o.key(&a)[o.skip:], o.key(&b)[o.skip:]); c != 0 {
-			return c
+		if !o.exact {
+			if c := bytes.Compare(o.key(&a)[o.skip:], o.key(&b)[o.skip:]); c != 0 {
+				return c
+			}
 		}
 		return cmp.Or(cmp.Compare(a.available, b.available), cmp.Compare(a.row, b.row))
 	})

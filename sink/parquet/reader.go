@@ -359,7 +359,7 @@ func (r *Reader) groupRows(columns []Column, rows int, fn func(row *sink.Row) er
 
 func causeOf(text []byte) sink.Cause {
 	for c := sink.Event; c <= sink.Backfill; c++ {
-		if string(text) == string(causeText[c]) {
+		if string(text) == c.String() {
 			return c
 		}
 	}

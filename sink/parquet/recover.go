@@ -41,7 +41,7 @@ func OpenSegment(fs sink.FS, path string, h Header) (*Segment, *Recovered, error
 		if found != h {
 			return fmt.Errorf("it is of %+v, not of %+v", found, h)
 		}
-		x, err := indexRows(data, h)
+		x, err := indexRows(data, 0)
 		if err != nil {
 			return err
 		}
@@ -138,7 +138,7 @@ func ReadHeader(fs sink.FS, path string) (Header, error) {
 // Each calls fn with each log row, in the order of their sequence numbers. The row is valid until fn returns. It stops at fn's first error.
 func (s *Segment) Each(fn func(row *sink.Row) error) error {
 	return withFile(s.fs, s.path, s.size, func(data []byte) error {
-		x, err := indexRows(data, s.header)
+		x, err := indexRows(data, int(s.next))
 		if err != nil {
 			return fmt.Errorf("read segment %s: %w", s.path, err)
 		}
@@ -195,8 +195,8 @@ type rowIndex struct {
 // row returns the bytes from the start of row i on; it is self-delimiting.
 func (x *rowIndex) row(data []byte, i int) []byte { return data[x.start[i]:x.length] }
 
-// indexRows checks the frames of a segment and finds its rows. It ends before a torn frame.
-func indexRows(data []byte, h Header) (*rowIndex, error) {
+// indexRows checks the frames of a segment and finds its rows, about how many is a hint. It ends before a torn frame.
+func indexRows(data []byte, hint int) (*rowIndex, error) {
 	if int64(len(data)) > math.MaxUint32 {
 		return nil, fmt.Errorf("%w: it has %d bytes, more than any segment", ErrDamaged, len(data))
 	}
@@ -204,7 +204,7 @@ func indexRows(data []byte, h Header) (*rowIndex, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &rowIndex{}
+	x := &rowIndex{start: make([]uint32, 0, hint), available: make([]int64, 0, hint)}
 	for at < len(data) {
 		f, ok := frameAt(data, at)
 		if !ok {
