@@ -1,0 +1,408 @@
+package window
+
+import (
+	"math"
+
+	"github.com/freshet-dev/freshet/schemas"
+	"github.com/freshet-dev/freshet/schemas/feature"
+	"github.com/freshet-dev/freshet/state/agg"
+)
+
+// scratch is what one evaluation or encoding works with; it is taken from the layout's pool.
+type scratch struct {
+	lanes    []reading
+	seen     []seenTable // per lane
+	oldest   []int64     // per filter + 1: time of the oldest event that passed
+	texts    []uint32    // references in the order of their first appearance in a block
+	life     lifeScratch
+	sum      agg.Sum
+	squares  agg.Squares
+	buf, key []byte
+}
+
+func newScratch(l *Layout) *scratch {
+	return &scratch{lanes: make([]reading, len(l.lanes)), seen: make([]seenTable, len(l.lanes)), oldest: make([]int64, len(l.plan.Filters)+1)}
+}
+
+// reading is what there is to know of a lane over one window. Filled by the pass over a small entity, by the accumulators of a large one or by
+// those of a lifetime; read by [emit].
+type reading struct {
+	n        int64 // events in the lane
+	distinct int64
+	sum      *agg.Sum
+	squares  *agg.Squares
+	min, max agg.Key
+	first    moment
+	last     moment
+
+	ownSum     agg.Sum
+	ownSquares agg.Squares
+	total      double // the sum as a double, once it is needed
+	spread     [2]double
+}
+
+// moment is an event of a lane: its time and its column's value.
+type moment struct {
+	time  int64
+	value schemas.Value
+}
+
+// double is a result that is computed once and may be beyond range.
+type double struct {
+	value  float64
+	known  bool
+	exceed bool
+}
+
+func (r *reading) reset() {
+	r.n, r.distinct = 0, 0
+	r.sum, r.squares = &r.ownSum, &r.ownSquares
+	r.ownSum.Reset()
+	r.ownSquares.Reset()
+	r.stale()
+}
+
+// stale forgets computed results, since an event came or went.
+func (r *reading) stale() { r.total, r.spread = double{}, [2]double{} }
+
+// Evaluate computes all features at asOf, in ms, which must not be before any event kept, any clock given to Insert or any earlier asOf, into
+// out (len(Plan.Features)). Bytes in out are valid until the next call on e. next is the first instant after asOf at which any feature changes
+// without a new event, or may: the departure of an event from the window of a feature whose filter it passes, or a step of time_since_*.
+func (e *Entity) Evaluate(l *Layout, asOf int64, out []schemas.Value, c *Counters) (next int64) {
+	sc := l.scratch.Get().(*scratch)
+	next = Never
+	if e.big != nil {
+		next = e.big.evaluate(l, e, asOf, out, c, sc)
+	} else if len(l.windows) > 0 {
+		next = e.evaluateSmall(l, asOf, out, c, sc)
+	}
+	if l.life.lanes != nil {
+		next = min(next, e.evaluateLifetime(l, asOf, out, c, sc))
+	}
+	for _, i := range l.derived {
+		v, err := l.plan.Features[i].Derive.Value(out)
+		if err {
+			c.DeriveErrors++
+			v = schemas.Value{}
+		}
+		out[i] = v
+	}
+	l.scratch.Put(sc)
+	return next
+}
+
+// evaluateSmall goes once from the newest event to the oldest, adds each to its lanes, and reads them out at the start of each window.
+func (e *Entity) evaluateSmall(l *Layout, asOf int64, out []schemas.Value, c *Counters, sc *scratch) (next int64) {
+	for i := range sc.lanes {
+		sc.lanes[i].reset()
+		sc.seen[i].reset()
+	}
+	for i := range sc.oldest {
+		sc.oldest[i] = -1
+	}
+	x := emitter{e: e, out: out, c: c, asOf: asOf, next: Never}
+	at := len(e.ev)
+	for wi := range l.windows {
+		w := &l.windows[wi]
+		was := at
+		for start := asOf - w.length; at > 0 && timeOf(e.ev[at-l.stride:]) > start; {
+			at -= l.stride
+			e.feed(l, at, wi, sc)
+		}
+		for _, f := range w.filters {
+			if t := sc.oldest[f+1]; t >= 0 {
+				x.next = min(x.next, t+w.length)
+			}
+		}
+		x.unchanged = wi > 0 && at == was
+		for i := range w.features {
+			f := &w.features[i]
+			x.emit(f, &sc.lanes[f.lane], l.lanes[f.lane].scale)
+		}
+	}
+	return x.next
+}
+
+// feed adds the event at place at to all lanes that window wi or a wider one reads.
+func (e *Entity) feed(l *Layout, at, wi int, sc *scratch) {
+	ev := e.ev[at : at+l.stride]
+	t := timeOf(ev)
+	sc.oldest[0] = t
+	for i := 1; i < len(sc.oldest); i++ {
+		if l.filterFlag(i - 1).in(ev) {
+			sc.oldest[i] = t
+		}
+	}
+	for i := range l.lanes {
+		la := &l.lanes[i]
+		if la.last < wi || !la.passes(ev) {
+			continue
+		}
+		r := &sc.lanes[i]
+		r.n++
+		if la.needs == 0 {
+			continue
+		}
+		r.stale()
+		if la.needs&needSum != 0 {
+			la.add(r.sum, ev)
+		}
+		if la.needs&needSquares != 0 {
+			la.addSquare(r.squares, ev)
+		}
+		if la.needs&(needMin|needMax) != 0 {
+			k := la.key(ev)
+			if r.n == 1 || k.Less(r.min) {
+				r.min = k
+			}
+			if r.n == 1 || r.max.Less(k) {
+				r.max = k
+			}
+		}
+		if la.needs&needDistinct != 0 && sc.seen[i].add(la, e.ev, at) {
+			r.distinct++
+		}
+		if la.needs&needFirst != 0 {
+			r.first = e.moment(la, ev)
+		}
+		if la.needs&needLast != 0 && r.n == 1 {
+			r.last = e.moment(la, ev)
+		}
+	}
+}
+
+func (e *Entity) moment(la *lane, ev []uint64) moment {
+	m := moment{time: timeOf(ev)}
+	if la.col >= 0 {
+		m.value = e.value(la, ev)
+	}
+	return m
+}
+
+// add adds the event's column to a sum.
+func (la *lane) add(s *agg.Sum, ev []uint64) {
+	switch la.kind {
+	case schemas.Double:
+		s.AddDouble(math.Float64frombits(ev[la.word]))
+	case schemas.Decimal:
+		s.AddInt(int64(ev[la.word]), ev[la.word+1])
+	default:
+		s.AddInt(int64(ev[la.word])>>63, ev[la.word])
+	}
+}
+
+func (la *lane) sub(s *agg.Sum, ev []uint64) {
+	switch la.kind {
+	case schemas.Double:
+		s.SubDouble(math.Float64frombits(ev[la.word]))
+	case schemas.Decimal:
+		s.SubInt(int64(ev[la.word]), ev[la.word+1])
+	default:
+		s.SubInt(int64(ev[la.word])>>63, ev[la.word])
+	}
+}
+
+// addSquare adds the square of the event's column.
+func (la *lane) addSquare(q *agg.Squares, ev []uint64) {
+	switch la.kind {
+	case schemas.Double:
+		q.AddDouble(math.Float64frombits(ev[la.word]))
+	case schemas.Decimal:
+		q.AddInt(int64(ev[la.word]), ev[la.word+1])
+	default:
+		q.AddInt(int64(ev[la.word])>>63, ev[la.word])
+	}
+}
+
+func (la *lane) subSquare(q *agg.Squares, ev []uint64) {
+	switch la.kind {
+	case schemas.Double:
+		q.SubDouble(math.Float64frombits(ev[la.word]))
+	case schemas.Decimal:
+		q.SubInt(int64(ev[la.word]), ev[la.word+1])
+	default:
+		q.SubInt(int64(ev[la.word])>>63, ev[la.word])
+	}
+}
+
+// key returns the event's column as an ordered key.
+func (la *lane) key(ev []uint64) agg.Key {
+	switch la.kind {
+	case schemas.Double:
+		return agg.DoubleKey(ev[la.word])
+	case schemas.Decimal:
+		return agg.Key{Hi: int64(ev[la.word]), Lo: ev[la.word+1]}
+	}
+	return agg.Key{Hi: int64(ev[la.word])}
+}
+
+// keyValue is the inverse of key.
+func keyValue(kind schemas.Kind, k agg.Key) schemas.Value {
+	switch kind {
+	case schemas.Double:
+		return schemas.Value{Kind: kind, Bits: k.Double()}
+	case schemas.Decimal:
+		return schemas.DecimalValue(k.Hi, k.Lo)
+	}
+	return schemas.Value{Kind: kind, Bits: uint64(k.Hi)}
+}
+
+// emitter writes features to a row.
+type emitter struct {
+	e          *Entity
+	out        []schemas.Value
+	c          *Counters
+	asOf, next int64
+	unchanged  bool // since the window before: no event lies between the starts of the two
+}
+
+// emit writes one feature; scale is that of its column.
+func (x *emitter) emit(f *featureOf, r *reading, scale int) {
+	if f.over >= 0 && x.e.isOver(f.over) {
+		x.c.OverLimit++
+		x.out[f.out] = schemas.Value{}
+		return
+	}
+	if x.unchanged && f.same >= 0 && x.out[f.same].Kind != schemas.Null {
+		x.out[f.out] = x.out[f.same]
+		return
+	}
+	x.out[f.out] = x.value(f, r, scale)
+}
+
+func (x *emitter) value(f *featureOf, r *reading, scale int) schemas.Value {
+	switch f.agg {
+	case feature.Count:
+		return schemas.IntValue(r.n)
+	case feature.Sum:
+		return x.sum(f.kind, r)
+	case feature.CountDistinct:
+		return schemas.IntValue(r.distinct)
+	}
+	if r.n == 0 {
+		return schemas.Value{}
+	}
+	switch f.agg {
+	case feature.Avg:
+		return x.double(r.mean(scale))
+	case feature.Min:
+		return keyValue(f.kind, r.min)
+	case feature.Max:
+		return keyValue(f.kind, r.max)
+	case feature.Variance, feature.Stddev:
+		if r.n < 2 {
+			return schemas.Value{}
+		}
+		return x.double(r.deviation(scale, 0, f.agg == feature.Stddev))
+	case feature.VariancePop, feature.StddevPop:
+		return x.double(r.deviation(scale, 1, f.agg == feature.StddevPop))
+	case feature.First:
+		return r.first.value
+	case feature.Last:
+		return r.last.value
+	case feature.FirstTime:
+		return schemas.TimeValue(r.first.time)
+	case feature.LastTime:
+		return schemas.TimeValue(r.last.time)
+	case feature.TimeSinceFirst:
+		return x.since(r.first.time, f.unit)
+	case feature.TimeSinceLast:
+		return x.since(r.last.time, f.unit)
+	}
+	return schemas.Value{}
+}
+
+func (x *emitter) sum(kind schemas.Kind, r *reading) schemas.Value {
+	switch kind {
+	case schemas.Int:
+		if i, ok := r.sum.Int64(); ok {
+			return schemas.IntValue(i)
+		}
+	case schemas.Decimal:
+		if hi, lo, ok := r.sum.Int128(); ok {
+			return schemas.DecimalValue(hi, lo)
+		}
+	default:
+		return x.double(r.sumDouble(0))
+	}
+	x.c.Overflow++
+	return schemas.Value{}
+}
+
+func (x *emitter) double(d double) schemas.Value {
+	if d.exceed {
+		x.c.Overflow++
+		return schemas.Value{}
+	}
+	return schemas.DoubleValue(d.value)
+}
+
+// since is the age in whole units; its next step is a change.
+func (x *emitter) since(t, unit int64) schemas.Value {
+	n := (x.asOf - t) / unit
+	x.next = min(x.next, t+(n+1)*unit)
+	return schemas.IntValue(n)
+}
+
+func (r *reading) sumDouble(scale int) double {
+	if !r.total.known {
+		f, ok := r.sum.Float64(scale)
+		r.total = double{f, true, !ok}
+	}
+	return r.total
+}
+
+func (r *reading) mean(scale int) double {
+	d := r.sumDouble(scale)
+	d.value /= float64(r.n)
+	return d
+}
+
+// deviation returns the variance (pop 1: of the population) or its square root.
+func (r *reading) deviation(scale, pop int, root bool) double {
+	d := &r.spread[pop]
+	if !d.known {
+		f, ok := agg.Variance(r.sum, r.squares, r.n, scale, pop == 1)
+		*d = double{f, true, !ok}
+	}
+	if root {
+		return double{math.Sqrt(d.value), true, d.exceed}
+	}
+	return *d
+}
+
+// seenTable finds the distinct values of a lane in the pass over a small entity.
+type seenTable struct {
+	slots [2 * smallMax]seenSlot
+	round uint32
+}
+
+// seenSlot is taken if its round is the table's.
+type seenSlot struct {
+	round uint32
+	at    uint32 // place of the event
+}
+
+func (s *seenTable) reset() {
+	if s.round++; s.round == 0 {
+		*s = seenTable{round: 1}
+	}
+}
+
+// add reports whether the value of the event at place at is new.
+func (s *seenTable) add(la *lane, ev []uint64, at int) bool {
+	v, v2 := ev[at+la.word], uint64(0)
+	if la.kind == schemas.Decimal {
+		v2 = ev[at+la.word+1]
+	}
+	for i := (v + v2*3) * 0x9e3779b97f4a7c15 >> (64 - 8); ; i = (i + 1) % uint64(len(s.slots)) {
+		slot := &s.slots[i]
+		if slot.round != s.round {
+			*slot = seenSlot{s.round, uint32(at)}
+			return true
+		}
+		if o := int(slot.at) + la.word; ev[o] == v && (la.kind != schemas.Decimal || ev[o+1] == v2) {
+			return false
+		}
+	}
+}
