@@ -18,16 +18,16 @@ type Reason uint8
 
 // The reasons, in the order in which admission looks: the first that holds is the record's.
 const (
-	Accepted    Reason = iota // counted in the features
-	AcceptedLate              // counted; its time lies behind the stream clock
-	TooLarge                  // body over the limit (1 MiB), or entity over 1 KiB
-	Undecodable               // the bytes do not fit the schema
-	Invalid                   // null key, id or time, time outside 1970–2199, NaN or ±Inf, an embedding of another length
-	KeyMismatch               // the record key is not the entity's, or lies on another partition than it gives
-	Future                    // event time more than max_future ahead of the record's timestamp
-	Filtered                  // the group's `where` is not true
-	LateExpired               // as old as the horizon, or older
-	Duplicate                 // the same identity for the same entity and event time was accepted before
+	Accepted     Reason = iota // counted in the features
+	AcceptedLate               // counted; its time lies behind the stream clock
+	TooLarge                   // body over the limit (1 MiB), or entity over 1 KiB
+	Undecodable                // the bytes do not fit the schema
+	Invalid                    // null key, id or time, time outside 1970–2199, NaN or ±Inf, an embedding of another length
+	KeyMismatch                // the record key is not the entity's, or lies on another partition than it gives
+	Future                     // event time more than max_future ahead of the record's timestamp
+	Filtered                   // the group's `where` is not true
+	LateExpired                // as old as the horizon, or older
+	Duplicate                  // the same identity for the same entity and event time was accepted before
 	reasons
 )
 

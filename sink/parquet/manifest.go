@@ -46,6 +46,7 @@ type Manifest struct {
 	Clock          int64 `json:"clock"`           // stream clock, ms
 	LastTick       int64 `json:"last_tick"`       // last tick worked off, ms
 	AvailableClock int64 `json:"available_clock"` // largest available_at given so far, µs
+	OffsetsTiled   int64 `json:"offsets_tiled"`   // the parts committed so far stand for the offsets before it
 
 	Bootstrap Bootstrap   `json:"bootstrap"`
 	State     []StateFile `json:"state"`

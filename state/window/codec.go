@@ -50,6 +50,11 @@ func (e *Entity) Append(l *Layout, dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(e.LastOffset+1))
 	dst = binary.AppendUvarint(dst, uint64(e.Armed))
 	dst = append(dst, e.ArmedKind)
+	if e.Due == Never {
+		dst = append(dst, 0)
+	} else {
+		dst = binary.AppendUvarint(dst, uint64(e.Due-e.LastAsOf))
+	}
 	sc := l.scratch.Get().(*scratch)
 	if flags&flagExtra != 0 {
 		dst = x.append(dst)
@@ -349,6 +354,9 @@ func (l *Layout) Decode(record []byte, chunks func(fn func(no uint32, data []byt
 	e.LastOffset = int64(r.uvarint()) - 1
 	e.Armed = int64(r.uvarint())
 	e.ArmedKind = r.byte()
+	if after := r.uvarint(); after != 0 {
+		e.Due = e.LastAsOf + int64(after)
+	}
 	d := &decoder{l: l, e: e}
 	if flags&flagExtra != 0 {
 		d.extra(r)

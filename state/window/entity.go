@@ -30,6 +30,7 @@ type Entity struct {
 	LastOffset int64 // of the last folded event, −1 before any
 	Armed      int64 // instant of the timer, 0: none
 	ArmedKind  uint8
+	Due        int64 // next of the last row's Evaluate, Never before any
 
 	l    *Layout
 	ev   []uint64 // small: the events, ascending by (time, identity), Layout.stride words each
@@ -55,7 +56,7 @@ type Counters struct {
 }
 
 // NewEntity returns an entity without events.
-func (l *Layout) NewEntity() *Entity { return &Entity{LastAsOf: -1, LastOffset: -1, l: l} }
+func (l *Layout) NewEntity() *Entity { return &Entity{LastAsOf: -1, LastOffset: -1, Due: Never, l: l} }
 
 func (e *Entity) extra() *extra {
 	if e.ext == nil {
@@ -84,6 +85,23 @@ func (e *Entity) Insert(l *Layout, ev *Event, clock int64) (duplicate bool) {
 	}
 	if e.big == nil && len(e.ev) > smallMax*l.stride {
 		e.enlarge(l)
+	}
+	return false
+}
+
+// Contains reports whether an event with that time, in ms, and identity is kept: Insert would return true for it, unless it lies beyond the
+// horizon by then.
+func (e *Entity) Contains(time int64, id uint64) bool {
+	l := e.l
+	if e.big != nil {
+		p := e.big.find(l, time, id)
+		c := e.big.chunks[p.chunk]
+		return p.at < len(c.ev) && same(c.ev[p.at:], time, id)
+	}
+	for at := len(e.ev) - l.stride; at >= 0; at -= l.stride {
+		if same(e.ev[at:], time, id) {
+			return true
+		}
 	}
 	return false
 }
