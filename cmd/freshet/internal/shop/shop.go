@@ -74,7 +74,7 @@ const (
 	delayMS     = 400  // of publishing, on average
 	minuteMS    = 60_000
 	dayMS       = 86_400_000
-	tillMS      = 3000 // from the till to the end of a visit, on average
+	tillMS      = 800 // from the till to the end of a visit, on average
 	dimensions  = 8
 	perVisit    = 1.5 // records a visit makes, on average, measured (a test): sets the live rate
 	inCategory  = 40  // products
