@@ -1,4 +1,3 @@
-// Package redis serves feature values: a Writer per shard, guarded by versions, and a Reader for ranking services.
 package redis
 
 import (

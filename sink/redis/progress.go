@@ -33,10 +33,18 @@ func (w *Writer) WriteProgress(ctx context.Context, p Progress) error {
 
 // ReadProgress reads what WriteProgress wrote; ok is false where there is nothing.
 func (w *Writer) ReadProgress(ctx context.Context) (p Progress, ok bool, err error) {
-	act := "read the progress of " + w.progress
-	m, err := w.c.rdb.HGetAll(ctx, w.progress).Result()
+	return w.c.readProgress(ctx, w.progress)
+}
+
+func progressPrefix(prefix, group string, version int) string {
+	return fmt.Sprintf("%s:_progress:%s:v%d:", prefix, group, version)
+}
+
+func (c *Client) readProgress(ctx context.Context, key string) (p Progress, ok bool, err error) {
+	act := "read the progress of " + key
+	m, err := c.rdb.HGetAll(ctx, key).Result()
 	if err != nil {
-		return Progress{}, false, w.c.explain(act, err)
+		return Progress{}, false, c.explain(act, err)
 	}
 	if len(m) == 0 {
 		return Progress{}, false, nil

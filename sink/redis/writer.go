@@ -51,7 +51,7 @@ func (c *Client) Writer(spec sink.Spec, partition int32) *Writer {
 		c:         c,
 		spec:      spec,
 		keyPrefix: keyPrefix(c.cfg.Prefix, spec.Group, spec.Version),
-		progress:  fmt.Sprintf("%s:_progress:%s:v%d:%d", c.cfg.Prefix, spec.Group, spec.Version, partition),
+		progress:  progressPrefix(c.cfg.Prefix, spec.Group, spec.Version) + strconv.Itoa(int(partition)),
 		rows:      min(max(scriptArgs/(len(spec.Features)+4), 1), scriptRows),
 	}
 	if c.cfg.Cluster {
