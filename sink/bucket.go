@@ -79,7 +79,7 @@ func (d *Dir) path(name string) (string, error) {
 	return filepath.Join(d.root, filepath.FromSlash(name)), nil
 }
 
-// mkdir creates dir and makes its name durable, and that of each parent up to the root and of the root in its own parent.
+// mkdir creates dir and makes its name durable, and that of each parent: any of them may be new.
 func (d *Dir) mkdir(dir string) error {
 	d.mu.Lock()
 	known := d.dirs[dir]
@@ -90,12 +90,13 @@ func (d *Dir) mkdir(dir string) error {
 	if err := d.fs.MkdirAll(dir); err != nil {
 		return err
 	}
-	for p := dir; ; p = filepath.Dir(p) {
-		if err := d.fs.SyncDir(filepath.Dir(p)); err != nil {
-			return err
+	for p := dir; p != filepath.Dir(p); p = filepath.Dir(p) {
+		err := d.fs.SyncDir(filepath.Dir(p))
+		if errors.Is(err, fs.ErrPermission) && !strings.HasPrefix(p, d.root+string(filepath.Separator)) {
+			break // above the root is what we may not read, so what we have not made
 		}
-		if p == d.root || p == filepath.Dir(p) {
-			break
+		if err != nil {
+			return err
 		}
 	}
 	d.mu.Lock()
