@@ -103,6 +103,9 @@ func (s *Shard) notLost(ctx context.Context, m *parquet.Manifest) error {
 			if ok && m != nil && p.Store == m.Store {
 				s.step.floor = max(s.step.floor, p.AsOf)
 			}
+			if m != nil && m.Bootstrap.Done && (!ok || p.Seq < m.Seq) { // it may only not have been told in time: writing all again does no harm
+				s.refill.active = true
+			}
 			if ok && (m == nil || p.Store == m.Store && p.Seq > m.Seq) {
 				if s.Config.NewGeneration[fmt.Sprintf("%s@%d", s.plan.Group, s.plan.Version)] {
 					return nil

@@ -290,6 +290,10 @@ func (s *Shard) leave(ctx context.Context) error {
 	}
 	if err := s.checkpointNow(ctx); err != nil {
 		s.log.Warn("left without a last checkpoint: the next owner replays from the one before", "err", err)
+		return nil
+	}
+	if s.phase == live {
+		s.tell(ctx)
 	}
 	return nil
 }

@@ -88,7 +88,13 @@ type entity struct {
 }
 
 // Size is what the entity takes in memory, in bytes.
-func (e *entity) Size() int { return e.Entity.Size() + len(e.key) + 96 }
+func (e *entity) Size() int {
+	n := len(e.key) + 96
+	if e.Entity != nil { // else it is still to be loaded
+		n += e.Entity.Size()
+	}
+	return n
+}
 
 // ErrFlood ends a shard whose input is mostly rubbish.
 var ErrFlood = errors.New("more than half of the last 1,000 records are undecodable or invalid: the producer or `source.schema` is wrong; mend it and restart (the records are in the dead-letter topic)")
