@@ -37,6 +37,7 @@ type compiler struct {
 	bases     map[string][]string // the expanded names of a feature with windows
 	written   map[string]bool     // all names as written, to tell a derive that reads too early
 	failed    []string            // names as written of features that are not right, whose absence need not be told again
+	current   string              // the derived feature that is being compiled
 	noWindows bool                // the group declares none
 }
 

@@ -1,6 +1,7 @@
 package feature
 
 import (
+	"bytes"
 	"encoding/json"
 
 	"github.com/cespare/xxhash/v2"
@@ -37,9 +38,9 @@ type (
 		History       string `json:"history"`
 	}
 	columnDescription struct {
-		Type     string `json:"type"`
-		Nullable bool   `json:"nullable,omitempty"`
-		Default  string `json:"default,omitempty"`
+		Type       string `json:"type"`
+		Nullable   bool   `json:"nullable,omitempty"`
+		Resolution string `json:"resolution,omitempty"`
 	}
 	featureDescription struct {
 		Name        string `json:"name"`
@@ -76,16 +77,18 @@ func (p *Plan) Describe() []byte {
 		d.Entity.Key = append(d.Entity.Key, k.Name)
 	}
 	for _, c := range p.Columns {
-		d.Columns[c.Path] = columnDescription{Type: typeName(c.Type), Nullable: c.Nullable, Default: c.Default}
+		d.Columns[c.Path] = columnDescription{Type: typeName(c.Type), Nullable: c.Nullable, Resolution: c.Resolution}
 	}
 	for _, f := range p.Features {
 		d.Features = append(d.Features, p.describe(f))
 	}
-	text, err := json.Marshal(d)
-	if err != nil {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(d); err != nil {
 		panic(err) // texts, integers and maps of them
 	}
-	return text
+	return bytes.TrimSuffix(text.Bytes(), []byte("\n"))
 }
 
 func (p *Plan) describe(f Feature) featureDescription {

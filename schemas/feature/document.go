@@ -92,6 +92,9 @@ func (d *document) syntax(err error) {
 	line := 1
 	if place != nil && place[1] != "" {
 		line, _ = strconv.Atoi(place[1])
+		if strings.Contains(err.Error(), "did not find expected") {
+			line++ // yaml.v3 counts the lines of these from 0
+		}
 	}
 	message := yamlLine.ReplaceAllString(strings.ReplaceAll(err.Error(), "\n", " "), "")
 	d.add(Problem{Line: line, Column: 1, Message: "the file is not YAML: " + message})
@@ -356,7 +359,11 @@ func (d *document) notIn(n *yaml.Node, k key) bool {
 	if other, ok := otherWords[n.Value]; ok && k.name == "agg" {
 		hint = other
 	}
-	d.at(n, fmt.Sprintf("%q is not one of the values of %q", clip(n.Value), k.name), hint, "it is one of "+strings.Join(k.enum, ", "))
+	mend := ""
+	if hint == "" {
+		mend = "it is one of " + strings.Join(k.enum, ", ")
+	}
+	d.at(n, fmt.Sprintf("%q is not one of the values of %q", clip(n.Value), k.name), hint, mend)
 	return false
 }
 

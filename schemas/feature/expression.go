@@ -49,10 +49,7 @@ func compileExpression(source string, find lookup) (*Program, []exprProblem) {
 	}
 	parsed, errs := parseCEL.Parse(common.NewTextSource(source))
 	if list := errs.GetErrors(); len(list) > 0 {
-		// What follows the first syntax error is mostly its consequence.
-		message, _, _ := strings.Cut(strings.TrimPrefix(list[0].Message, "Syntax error: "), " expecting ")
-		line, column := max(1, list[0].Location.Line()), max(0, list[0].Location.Column())
-		return nil, []exprProblem{{line: line, column: column, message: "the expression is not CEL: " + message}}
+		return nil, []exprProblem{syntaxProblem(list[0])} // what follows the first is mostly its consequence
 	}
 	c := exprCompiler{info: parsed.SourceInfo(), find: find}
 	root := c.compile(parsed.Expr())
@@ -63,6 +60,20 @@ func compileExpression(source string, find lookup) (*Program, []exprProblem) {
 		return nil, c.problems
 	}
 	return &Program{source: source, canonical: root.text, root: root}, nil
+}
+
+// syntaxProblem says in plain words what cel-go's parser says in its own.
+func syntaxProblem(e *common.Error) exprProblem {
+	p := exprProblem{line: max(1, e.Location.Line()), column: max(0, e.Location.Column())}
+	message, _, _ := strings.Cut(strings.TrimPrefix(e.Message, "Syntax error: "), " expecting ")
+	switch {
+	case strings.HasSuffix(message, "'<EOF>'"):
+		message = "it ends too early"
+	case strings.HasPrefix(message, "token recognition error at: '= "):
+		message, p.mend = "a lone =", "== compares"
+	}
+	p.message = "the expression is not CEL: " + message
+	return p
 }
 
 // exprCompiler turns cel-go's syntax tree into nodes. Its checks are CEL's typing rules for the part of CEL that needs no memory.
@@ -198,7 +209,7 @@ func (c *exprCompiler) call(e ast.Expr) node {
 		if !c.want(args[0], "!", x, classBool) {
 			return node{}
 		}
-		return node{class: classBool, literal: x.literal, text: "!" + x.text, bool: not(x.bool)}
+		return node{class: classBool, literal: x.literal, text: "!(" + x.text + ")", bool: not(x.bool)}
 	case operators.Negate:
 		return c.negate(args[0])
 	case operators.Conditional:
@@ -206,8 +217,8 @@ func (c *exprCompiler) call(e ast.Expr) node {
 	case operators.In:
 		return c.in(args[0], args[1])
 	}
-	if symbol, ok := operators.FindReverse(name); ok && symbol != "" || strings.HasPrefix(name, "_") || strings.HasPrefix(name, "@") {
-		return c.fail(e, "this operator is not supported in expressions", "", "")
+	if strings.HasPrefix(name, "_") || strings.HasPrefix(name, "@") { // [], and operators that CEL may get
+		return c.fail(e, fmt.Sprintf("the operator %s is not supported in expressions", strings.ReplaceAll(name, "_", "")), "", "")
 	}
 	return c.function(e, call)
 }
@@ -354,7 +365,7 @@ func (c *exprCompiler) negate(arg ast.Expr) node {
 	if !c.want(arg, "-", x, classInt, classDouble) {
 		return node{}
 	}
-	n := node{class: x.class, text: "-" + x.text, literal: x.literal}
+	n := node{class: x.class, text: "-(" + x.text + ")", literal: x.literal}
 	if x.class == classDouble {
 		n.double = func(row []schemas.Value) (float64, bool) {
 			v, ok := x.double(row)

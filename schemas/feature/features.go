@@ -41,7 +41,7 @@ func (c *compiler) features(list *item, group *object) {
 	if len(c.plan.Features) > MaxFeatures {
 		c.at(list.node, fmt.Sprintf("the group has %d features, windows expanded", len(c.plan.Features)), "", fmt.Sprintf("it may have %d: split it into two groups", MaxFeatures))
 	}
-	if windows != nil && !used {
+	if windows != nil && !used && c.problems.Errors() == 0 {
 		c.warn(windows.key, "no feature uses the group's `windows`", "leave them out")
 	}
 }
@@ -58,6 +58,7 @@ func (c *compiler) refuse(o *object, what string, allowed []string) {
 func (c *compiler) derived(o *object) {
 	c.refuse(o, "derive", derivedKeys)
 	f := Feature{Description: o.text("description", ""), Agg: Derived, Column: -1, Filter: -1}
+	c.current = o.text("name", "")
 	if it := o.get("derive"); it != nil {
 		if f.Derive = c.expression(it, c.earlier); f.Derive != nil {
 			f.Type = f.Derive.Type()
@@ -89,8 +90,10 @@ func (c *compiler) earlier(name string) (int, schemas.Type, *exprProblem) {
 	switch expanded := c.bases[name]; {
 	case expanded != nil:
 		p.mend = "there is " + strings.Join(expanded, ", ")
-	case c.written[name]:
-		p.mend = "it is declared further down: move it up"
+	case name == c.current:
+		p.mend = "a feature cannot be derived from itself"
+	case c.written[name] || c.written[name[:max(0, strings.LastIndexByte(name, '_'))]]:
+		p.mend = "declare it further up"
 	case c.full():
 	default:
 		names := make([]string, 0, len(c.plan.Features))

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -44,7 +45,12 @@ func (c *exprCompiler) function(e ast.Expr, call ast.CallExpr) node {
 	name, args := call.FunctionName(), call.Args()
 	f, ok := functions[name]
 	if !ok {
-		return c.fail(e, fmt.Sprintf("function %s is not supported in expressions", name), nearest(name, slices.Sorted(maps.Keys(functions))), "")
+		names := slices.Sorted(maps.Keys(functions))
+		hint, mend := nearest(name, names), ""
+		if hint == "" {
+			mend = "there is " + strings.Join(names, ", ")
+		}
+		return c.fail(e, fmt.Sprintf("function %s is not supported in expressions", name), hint, mend)
 	}
 	if call.IsMemberFunction() {
 		args = append([]ast.Expr{call.Target()}, args...)

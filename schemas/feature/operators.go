@@ -10,7 +10,7 @@ import (
 )
 
 // A comparison is the set of outcomes of comparing two values for which it is true: bit 0 for less, 1 for equal, 2 for greater, 3 for
-// unordered (NaN). An ordering of a NaN is an error; equality is not.
+// unordered (NaN, which is neither less nor equal nor greater).
 type comparison uint8
 
 const (
@@ -25,12 +25,7 @@ const (
 func (m comparison) ordering() bool { return m != isEqual && m != isUnequal }
 
 // of returns the truth for an outcome: −1, 0, 1 or unordered.
-func (m comparison) of(outcome int) truth {
-	if outcome == unordered && m.ordering() {
-		return bad
-	}
-	return truth(m >> (outcome + 1) & 1)
-}
+func (m comparison) of(outcome int) truth { return truth(m >> (outcome + 1) & 1) }
 
 // mirrored is the comparison with its sides swapped.
 func (m comparison) mirrored() comparison { return m&^5 | m&1<<2 | m&4>>2 }

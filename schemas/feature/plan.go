@@ -91,10 +91,10 @@ type Source struct {
 
 // Column is one column the decoder fills.
 type Column struct {
-	Path     string // as in the reader schema, nested fields joined by '.'
-	Type     schemas.Type
-	Nullable bool
-	Default  string // the reader schema's defaults on the way to it, as text; part of the hash
+	Path       string // as in the reader schema, nested fields joined by '.'
+	Type       schemas.Type
+	Nullable   bool
+	Resolution string // the reader schema's defaults and aliases on the way to it, as text; part of the hash
 }
 
 // Feature is one output of a plan.

@@ -54,7 +54,7 @@ func (in *inputs) column(path string) (int, *exprProblem) {
 	}
 	i := len(in.columns)
 	in.index[path] = i
-	in.columns = append(in.columns, Column{Path: path, Type: c.Type, Nullable: c.Nullable, Default: defaultOf(in.text, path)})
+	in.columns = append(in.columns, Column{Path: path, Type: c.Type, Nullable: c.Nullable, Resolution: resolution(in.text, path)})
 	in.avro = append(in.avro, c.Avro)
 	return i, nil
 }
@@ -80,11 +80,18 @@ func stored(features []Feature) []int {
 	return slices.Compact(columns)
 }
 
-// defaultOf returns what the schema says of records whose writers do not have the field at path: the defaults on the way there, as JSON.
-// A different default gives different values, so it is part of the definition's hash.
-func defaultOf(schema []byte, path string) string {
-	var defaults []string
-	var named = map[string]json.RawMessage{}
+// resolution returns what the schema says of how writers' records are read as it, beyond types: the defaults and aliases on the way to
+// path, and an enum's default. Different ones give different values, so they are part of the definition's hash.
+func resolution(schema []byte, path string) string {
+	var parts []string
+	add := func(name string, value json.RawMessage) {
+		var v any
+		if value != nil && json.Unmarshal(value, &v) == nil {
+			text, _ := json.Marshal(v) // it was JSON a moment ago; this writes it canonically
+			parts = append(parts, name+string(text))
+		}
+	}
+	named := map[string]json.RawMessage{}
 	collectNamed(schema, named, 0)
 	at := json.RawMessage(schema)
 	for _, name := range strings.Split(path, ".") {
@@ -92,33 +99,35 @@ func defaultOf(schema []byte, path string) string {
 		if !ok {
 			break
 		}
-		if f.Default != nil {
-			var compact any
-			if json.Unmarshal(f.Default, &compact) == nil {
-				text, _ := json.Marshal(compact) // it was JSON a moment ago
-				defaults = append(defaults, name+"="+string(text))
-			}
-		}
+		add(name+"=", f.Default)
+		add(name+"~", f.Aliases)
 		at = f.Type
 	}
-	return strings.Join(defaults, " ")
+	if enum := branch(at, named, func(t avroType) bool { return t.Symbols != nil }); enum != nil {
+		add("enum=", enum.Default)
+	}
+	return strings.Join(parts, " ")
 }
 
 type avroField struct {
 	Name    string          `json:"name"`
 	Type    json.RawMessage `json:"type"`
 	Default json.RawMessage `json:"default"`
+	Aliases json.RawMessage `json:"aliases"`
 }
 
 type avroType struct {
-	Name   string          `json:"name"`
-	Type   json.RawMessage `json:"type"`
-	Items  json.RawMessage `json:"items"`
-	Values json.RawMessage `json:"values"`
-	Fields []avroField     `json:"fields"`
+	Name    string          `json:"name"`
+	Type    json.RawMessage `json:"type"`
+	Items   json.RawMessage `json:"items"`
+	Values  json.RawMessage `json:"values"`
+	Fields  []avroField     `json:"fields"`
+	Symbols json.RawMessage `json:"symbols"`
+	Default json.RawMessage `json:"default"`
 }
 
-// collectNamed finds the record types by their short names.
+// collectNamed finds the records and enums by their short names. A schema that has two of one short name in different namespaces only
+// makes the hash depend on the later one.
 func collectNamed(t json.RawMessage, named map[string]json.RawMessage, depth int) {
 	var union []json.RawMessage
 	var def avroType
@@ -129,7 +138,7 @@ func collectNamed(t json.RawMessage, named map[string]json.RawMessage, depth int
 			collectNamed(b, named, depth+1)
 		}
 	case json.Unmarshal(t, &def) == nil:
-		if def.Fields != nil && def.Name != "" {
+		if def.Name != "" {
 			named[shortName(def.Name)] = t
 		}
 		for _, f := range def.Fields {
@@ -145,28 +154,36 @@ func collectNamed(t json.RawMessage, named map[string]json.RawMessage, depth int
 
 func shortName(name string) string { return name[strings.LastIndexByte(name, '.')+1:] }
 
-// fieldOf returns a field of a record type, which may be a name, or a union of null and it.
-func fieldOf(t json.RawMessage, field string, named map[string]json.RawMessage) (avroField, bool) {
+// branch returns the first type for which is holds, of a type that may be a name, or a union of null and it; or nil.
+func branch(t json.RawMessage, named map[string]json.RawMessage, is func(avroType) bool) *avroType {
 	var name string
 	var union []json.RawMessage
 	var def avroType
 	switch {
 	case json.Unmarshal(t, &name) == nil:
 		if def, ok := named[shortName(name)]; ok {
-			return fieldOf(def, field, nil) // a definition, no name again
+			return branch(def, nil, is) // a definition, no name again
 		}
 	case json.Unmarshal(t, &union) == nil:
 		for _, b := range union {
-			if f, ok := fieldOf(b, field, named); ok {
-				return f, true
+			if found := branch(b, named, is); found != nil {
+				return found
 			}
 		}
-	case json.Unmarshal(t, &def) == nil:
-		for _, f := range def.Fields {
-			if f.Name == field {
-				return f, true
-			}
-		}
+	case json.Unmarshal(t, &def) == nil && is(def):
+		return &def
 	}
-	return avroField{}, false
+	return nil
+}
+
+// fieldOf returns a field of a record type.
+func fieldOf(t json.RawMessage, name string, named map[string]json.RawMessage) (avroField, bool) {
+	at := func(def avroType) int {
+		return slices.IndexFunc(def.Fields, func(f avroField) bool { return f.Name == name })
+	}
+	record := branch(t, named, func(def avroType) bool { return at(def) >= 0 })
+	if record == nil {
+		return avroField{}, false
+	}
+	return record.Fields[at(*record)], true
 }

@@ -36,11 +36,13 @@ func hashText(h uint64) string { return fmt.Sprintf("%016x", h) }
 
 // Encode returns the record as one line of JSON. Equal records have equal bytes.
 func (r Record) Encode() []byte {
-	text, err := json.Marshal(r)
-	if err != nil {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false) // Plan must keep its bytes
+	if err := encoder.Encode(r); err != nil {
 		panic(fmt.Sprintf("encode the record of %s version %d: %v", r.Group, r.Version, err)) // only a Plan that is not JSON can do that
 	}
-	return append(text, '\n')
+	return text.Bytes()
 }
 
 // Decode is the inverse of Encode. It refuses formats it does not know and records whose plan is not the one that was hashed.
