@@ -79,7 +79,7 @@ func (c *Cache[V]) Put(key []byte, v V) {
 		c.index[s.key] = i
 	}
 	s := &c.slots[i]
-	s.value, s.used = v, true
+	s.value, s.used = v, ok // what is used once only goes before what is used again
 	c.weigh(s)
 }
 

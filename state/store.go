@@ -94,6 +94,7 @@ func (s *Store) options() *pebble.Options {
 	o.Experimental.ReadSamplingMultiplier = -1 // no compactions for the sake of reads: updates compact enough
 	for i := range o.Levels {
 		o.Levels[i].BlockSize = 4 << 10
+		o.Levels[i].IndexBlockSize = 256 << 10 // one level of index: a second one costs each lookup a block more
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.SnappyCompression }
 	}
