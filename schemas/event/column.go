@@ -48,15 +48,19 @@ func (s *Schema) Column(path string) (Column, error) {
 	return Column{Path: path, Type: typ, Nullable: nullable, Avro: avroName(n), Doc: f.doc}, nil
 }
 
-// Columns returns all columns, depth first in the order of the schema. A record inside itself is left out.
+// Columns returns all columns, depth first in the order of the schema, at most 4096. A record inside itself is left out.
 func (s *Schema) Columns() []Column {
 	var columns []Column
+	visits := 0
 	var walk func(n *node, prefix string, nullable bool, above []*node)
 	walk = func(n *node, prefix string, nullable bool, above []*node) {
 		for _, a := range above {
 			if a == n {
 				return
 			}
+		}
+		if visits++; visits > maxColumns { // records without columns, within each other, could be very many
+			return
 		}
 		above = append(above, n)
 		for _, f := range n.fields {

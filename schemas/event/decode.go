@@ -270,7 +270,7 @@ func (s *Scratch) run(pc, p int) int {
 			p += 8
 		case opString, opBytes, opUUIDText, opDecimal:
 			n, q := short(b, p), p+1
-			if uint(n) > uint(len(b)-q) { // or n is −1
+			if n < 0 || n > len(b)-q {
 				if n, q = length(b, p); q < 0 {
 					return s.fail(pc-1, p, badLength)
 				}
@@ -288,7 +288,7 @@ func (s *Scratch) run(pc, p int) int {
 		case opSkipBytes:
 			for range o.n {
 				n, q := short(b, p), p+1
-				if uint(n) > uint(len(b)-q) {
+				if n < 0 || n > len(b)-q {
 					if n, q = length(b, p); q < 0 {
 						return s.fail(pc-1, p, badLength)
 					}

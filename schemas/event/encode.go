@@ -48,15 +48,27 @@ type writer struct {
 	b        []byte
 	defaults bool // values are defaults of a schema: bytes and fixed are text whose characters are bytes, a union is its first type that fits
 	depth    int
+	values   int // how many of them were defaults
 }
+
+// maxDefaults bounds the values that defaults stand for in one event: records with defaults inside records with defaults multiply.
+const maxDefaults = 1 << 16
 
 // appendDefault appends the default of f.
 func appendDefault(dst []byte, f *field) ([]byte, error) {
-	w := writer{b: dst, defaults: true}
-	if err := w.value(f.typ, f.def, f.name); err != nil {
+	w := writer{b: dst}
+	if err := w.defaultOf(f, f.name); err != nil {
 		return nil, err
 	}
 	return w.b, nil
+}
+
+func (w *writer) defaultOf(f *field, place string) error {
+	outer := w.defaults
+	w.defaults = true
+	err := w.value(f.typ, f.def, place)
+	w.defaults = outer
+	return err
 }
 
 func (w *writer) long(v int64) { w.b = binary.AppendVarint(w.b, v) }
@@ -64,6 +76,11 @@ func (w *writer) long(v int64) { w.b = binary.AppendVarint(w.b, v) }
 func (w *writer) value(n *node, v any, place string) error {
 	if w.depth++; w.depth > maxSchemaDepth {
 		return fmt.Errorf("%s: values are nested more than %d deep", place, maxSchemaDepth)
+	}
+	if w.defaults {
+		if w.values++; w.values > maxDefaults {
+			return fmt.Errorf("%s: the default stands for more than %d values", place, maxDefaults)
+		}
 	}
 	defer func() { w.depth-- }()
 	switch n.kind {
@@ -97,9 +114,7 @@ func (w *writer) record(n *node, v any, place string) error {
 			known++
 			err = w.value(f.typ, fv, here)
 		case f.has:
-			if w.b, err = appendDefault(w.b, f); err != nil {
-				err = fmt.Errorf("%s: %w", here, err)
-			}
+			err = w.defaultOf(f, here)
 		case nullBranch(f.typ) >= 0:
 			w.null(f.typ)
 		default:

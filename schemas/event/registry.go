@@ -82,10 +82,11 @@ func newRegistryMetrics(r prometheus.Registerer) registryMetrics {
 
 // Registry is a client of a Confluent-compatible schema registry. It may be shared by goroutines.
 type Registry struct {
-	config  RegistryConfig
-	client  *sr.Client
-	metrics registryMetrics
-	now     func() time.Time
+	config    RegistryConfig
+	client    *sr.Client
+	transport *http.Transport
+	metrics   registryMetrics
+	now       func() time.Time
 
 	mu    sync.Mutex // guards all below
 	known map[int32]*registered
@@ -125,7 +126,10 @@ func NewRegistry(c RegistryConfig, r prometheus.Registerer) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make registry client: %w", err)
 	}
-	return &Registry{config: c, client: client, metrics: newRegistryMetrics(r), now: time.Now, known: map[int32]*registered{}, waits: map[int32]wait{}}, nil
+	return &Registry{
+		config: c, client: client, transport: transport, metrics: newRegistryMetrics(r), now: time.Now,
+		known: map[int32]*registered{}, waits: map[int32]wait{},
+	}, nil
 }
 
 // boundedTransport refuses answers that are too long.
@@ -143,17 +147,16 @@ func (t boundedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // CloseIdle closes connections that are not in use.
-func (r *Registry) CloseIdle() {
-	if c, ok := r.client.OptValue("HTTPClient").(*http.Client); ok {
-		if t, ok := c.Transport.(boundedTransport); ok {
-			t.next.(*http.Transport).CloseIdleConnections()
-		}
-	}
-}
+func (r *Registry) CloseIdle() { r.transport.CloseIdleConnections() }
 
 // Ping asks the registry for its schema types, to see that it can be reached and lets us in.
 func (r *Registry) Ping(ctx context.Context) error {
-	if _, err := r.client.SupportedTypes(ctx); err != nil {
+	_, err := r.client.SupportedTypes(ctx)
+	var answer *sr.ResponseError
+	if errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound {
+		return nil // not every registry has the list
+	}
+	if err != nil {
 		return fmt.Errorf("reach the schema registry at %s: %w", r.config.URLs[0], err)
 	}
 	return nil
@@ -237,6 +240,9 @@ func (r *Registry) parse(ctx context.Context, got sr.Schema, seen map[string]*Sc
 	if depth > maxReferenceDepth {
 		return nil, true, fmt.Errorf("its references are nested more than %d deep", maxReferenceDepth)
 	}
+	if got.Schema == "" { // whoever answered, it was not the registry
+		return nil, false, errors.New("fetch schema: the answer has none")
+	}
 	var refs []*Schema
 	for _, ref := range got.References {
 		key := fmt.Sprintf("%s/%d", ref.Subject, ref.Version)
@@ -265,9 +271,9 @@ func (r *Registry) parse(ctx context.Context, got sr.Schema, seen map[string]*Sc
 
 // Register registers schema under a subject, usually the topic's name and "-value", and returns its id; if it is there already, that id.
 func (r *Registry) Register(ctx context.Context, subject string, schema *Schema) (int32, error) {
-	got, err := r.client.CreateSchema(ctx, subject, sr.Schema{Schema: string(schema.text)})
+	id, err := r.client.RegisterSchema(ctx, subject, sr.Schema{Schema: string(schema.text)}, -1, -1)
 	if err != nil {
 		return 0, fmt.Errorf("register schema %s as %s: %w", schema.Name(), subject, err)
 	}
-	return int32(got.ID), nil
+	return int32(id), nil
 }

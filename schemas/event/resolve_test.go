@@ -243,6 +243,7 @@ func TestDecodeHostile(t *testing.T) {
 		{"half a double", `"double"`, "00000000", ErrUndecodable, ErrUndecodable},
 		{"half a float", `"float"`, "0000", ErrUndecodable, ErrUndecodable},
 		{"half a fixed", fix2, "00", ErrUndecodable, ErrUndecodable},
+		{"no length", `"string"`, "", ErrUndecodable, ErrUndecodable},
 		{"string beyond the end", `"string"`, "0661", ErrUndecodable, ErrUndecodable},
 		{"string of negative length", `"string"`, "01", ErrUndecodable, ErrUndecodable},
 		{"string of 2^62 bytes", `"string"`, "80808080808080808001", ErrUndecodable, ErrUndecodable},
