@@ -101,13 +101,14 @@ func (w *Writer) pipeline(ctx context.Context, b *batch, rows []sink.Row, out []
 		if err := pipe.BatchProcess(ctx, b.cmds...); err != nil {
 			return err
 		}
+		// Exec returns the first command's error, or the connection's, which the commands need not have.
 		_, err := pipe.Exec(ctx)
-		missing, scriptErr := b.collect(out)
-		if scriptErr != nil {
-			return scriptErr
-		}
-		if missing == 0 {
+		if err != nil && !isNoScript(err) {
 			return err
+		}
+		missing, otherErr := b.collect(out)
+		if missing == 0 || otherErr != nil {
+			return otherErr
 		}
 		if attempt == 3 {
 			return fmt.Errorf("the server forgets the script as soon as it is given it: %w", err)
