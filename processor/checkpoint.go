@@ -112,7 +112,7 @@ func (s *Shard) takeCheckpoint(ctx context.Context, wait time.Duration) (taken, 
 		return 0, fmt.Errorf("sync the row segment: %w", err)
 	}
 	m.Segment = s.seg.Ref(s.openName())
-	tmp := filepath.Join(s.Config.Data, "state", "staging", strings.ReplaceAll(s.id, "/", "~"))
+	tmp := filepath.Join(s.Config.Data, "staging", strings.ReplaceAll(s.id, "/", "~"))
 	if err := s.FS.RemoveAll(tmp); err != nil {
 		return 0, err
 	}

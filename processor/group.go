@@ -239,10 +239,10 @@ func (g *Group) newShard(tp kafka.TP, stop chan struct{}) *Shard {
 	s := &Shard{
 		Deps: g.deps, plan: g.plan, spec: SpecOf(g.plan), tp: tp, id: id, log: log,
 		m: g.deps.Metrics.shard(g.plan.Group, g.plan.Version, tp.Partition), partitions: g.topic.Partitions, topicID: g.topic.ID,
-		feed: newFeed(g.deps.Source, tp, g.deps.Config.FeedBytes), dir: filepath.Join(g.deps.Config.Data, "state", "live", filepath.FromSlash(id)),
+		feed: newFeed(g.deps.Source, tp, g.deps.Config.FeedBytes), dir: filepath.Join(g.deps.Config.Data, "live", filepath.FromSlash(id)),
 		online: g.deps.Online(tp.Partition), touched: map[string]struct{}{}, tail: map[string]sink.Version{}, stop: stop,
 	}
-	s.segs.dir = filepath.Join(g.deps.Config.Data, "state", "segments", filepath.FromSlash(id))
+	s.segs.dir = filepath.Join(g.deps.Config.Data, "segments", filepath.FromSlash(id))
 	s.ckpt = checkpoints{every: g.deps.Config.CheckpointEvery, hashes: nil, published: s.Now()}
 	s.step = NewStep(g.deps, g.plan, tp.Partition, g.topic.Partitions)
 	s.letters = deadLetters{broker: g.deps.Broker, topic: tp.Topic, log: log, limit: g.deps.Config.DeadLetterBytes,

@@ -13,7 +13,7 @@ import (
 // encodeParts makes the parts of the closed segments, stages them in the bucket and adds them to m.
 func (s *Shard) encodeParts(ctx context.Context, m *parquet.Manifest, closed []closedSegment) error {
 	info := parquet.PartInfo{Partition: s.tp.Partition, Seq: m.Seq, OffsetStart: m.OffsetsTiled}
-	dir := filepath.Join(s.Config.Data, "state", "staging", strings.ReplaceAll(s.id, "/", "~")+".parts")
+	dir := filepath.Join(s.Config.Data, "staging", strings.ReplaceAll(s.id, "/", "~")+".parts")
 	if err := s.FS.RemoveAll(dir); err != nil {
 		return err
 	}

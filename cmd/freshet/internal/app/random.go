@@ -1,0 +1,8 @@
+package app
+
+import (
+	"crypto/rand"
+	"strings"
+)
+
+func randomText() string { return strings.ToLower(rand.Text()[:8]) }
