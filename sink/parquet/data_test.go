@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/big"
 	"math/rand/v2"
 	"testing"
 
@@ -162,4 +163,29 @@ func wideRows(n, users int) []sink.Row {
 		rows[i] = row
 	}
 	return rows
+}
+
+// decimalText writes a decimal as people do.
+func decimalText(v schemas.Value, scale int) string {
+	i := new(big.Int).Lsh(big.NewInt(v.Hi), 64)
+	i.Add(i, new(big.Int).SetUint64(v.Bits))
+	digits := fmt.Sprintf("%0*d", scale+1, new(big.Int).Abs(i))
+	text := digits[:len(digits)-scale] + "." + digits[len(digits)-scale:]
+	if i.Sign() < 0 {
+		return "-" + text
+	}
+	return text
+}
+
+// sealFrames gives what looks like a segment's frames the checksums they need.
+func sealFrames(data []byte) {
+	for at := 0; len(data)-at >= frameHeadBytes; {
+		n := int(binary.LittleEndian.Uint32(data[at:]))
+		if n < 0 || n > len(data)-at-frameHeadBytes {
+			return
+		}
+		end := at + frameHeadBytes + n
+		binary.LittleEndian.PutUint32(data[at+4:], frameSum(data[at:end]))
+		at = end
+	}
 }
