@@ -236,15 +236,17 @@ func (la *lane) key(ev []uint64) agg.Key {
 	return agg.Key{Hi: int64(ev[la.word])}
 }
 
-// keyValue is the inverse of key.
-func keyValue(kind schemas.Kind, k agg.Key) schemas.Value {
+// setKey writes the value that k is the key of.
+func setKey(v *schemas.Value, kind schemas.Kind, k agg.Key) {
 	switch kind {
 	case schemas.Double:
-		return schemas.Value{Kind: kind, Bits: k.Double()}
+		set(v, kind, k.Double())
 	case schemas.Decimal:
-		return schemas.DecimalValue(k.Hi, k.Lo)
+		set(v, kind, k.Lo)
+		v.Hi = k.Hi
+	default:
+		set(v, kind, uint64(k.Hi))
 	}
-	return schemas.Value{Kind: kind, Bits: uint64(k.Hi)}
 }
 
 // emitter writes features to a row.
@@ -256,92 +258,119 @@ type emitter struct {
 	unchanged  bool // since the window before: no event lies between the starts of the two
 }
 
-// emit writes one feature; scale is that of its column.
+// emit writes one feature; scale is that of its column. Values are written in place, field by field: a row is 48 bytes a feature, and most of it
+// does not change from one to the next.
 func (x *emitter) emit(f *featureOf, r *reading, scale int) {
+	v := &x.out[f.out]
 	if f.over >= 0 && x.e.isOver(f.over) {
 		x.c.OverLimit++
-		x.out[f.out] = schemas.Value{}
+		set(v, schemas.Null, 0)
 		return
 	}
 	if x.unchanged && f.same >= 0 && x.out[f.same].Kind != schemas.Null {
-		x.out[f.out] = x.out[f.same]
+		setTo(v, &x.out[f.same])
 		return
 	}
-	x.out[f.out] = x.value(f, r, scale)
-}
-
-func (x *emitter) value(f *featureOf, r *reading, scale int) schemas.Value {
 	switch f.agg {
 	case feature.Count:
-		return schemas.IntValue(r.n)
+		set(v, schemas.Int, uint64(r.n))
 	case feature.Sum:
-		return x.sum(f.kind, r)
+		x.sum(v, f.kind, r)
 	case feature.CountDistinct:
-		return schemas.IntValue(r.distinct)
-	}
-	if r.n == 0 {
-		return schemas.Value{}
-	}
-	switch f.agg {
-	case feature.Avg:
-		return x.double(r.mean(scale))
-	case feature.Min:
-		return keyValue(f.kind, r.min)
-	case feature.Max:
-		return keyValue(f.kind, r.max)
-	case feature.Variance, feature.Stddev:
-		if r.n < 2 {
-			return schemas.Value{}
+		set(v, schemas.Int, uint64(r.distinct))
+	default:
+		if r.n == 0 {
+			set(v, schemas.Null, 0)
+			return
 		}
-		return x.double(r.deviation(scale, 0, f.agg == feature.Stddev))
-	case feature.VariancePop, feature.StddevPop:
-		return x.double(r.deviation(scale, 1, f.agg == feature.StddevPop))
-	case feature.First:
-		return r.first.value
-	case feature.Last:
-		return r.last.value
-	case feature.FirstTime:
-		return schemas.TimeValue(r.first.time)
-	case feature.LastTime:
-		return schemas.TimeValue(r.last.time)
-	case feature.TimeSinceFirst:
-		return x.since(r.first.time, f.unit)
-	case feature.TimeSinceLast:
-		return x.since(r.last.time, f.unit)
+		x.some(v, f, r, scale)
 	}
-	return schemas.Value{}
 }
 
-func (x *emitter) sum(kind schemas.Kind, r *reading) schemas.Value {
+// set writes a value that has no bytes.
+func set(v *schemas.Value, kind schemas.Kind, bits uint64) {
+	v.Kind, v.Hi, v.Bits = kind, 0, bits
+	if v.Bytes != nil {
+		v.Bytes = nil
+	}
+}
+
+// setTo copies a value.
+func setTo(v, from *schemas.Value) {
+	set(v, from.Kind, from.Bits)
+	v.Hi = from.Hi
+	if from.Bytes != nil {
+		v.Bytes = from.Bytes
+	}
+}
+
+// some writes a feature that is null over no event, over one or more.
+func (x *emitter) some(v *schemas.Value, f *featureOf, r *reading, scale int) {
+	switch f.agg {
+	case feature.Avg:
+		x.double(v, r.mean(scale))
+	case feature.Min:
+		setKey(v, f.kind, r.min)
+	case feature.Max:
+		setKey(v, f.kind, r.max)
+	case feature.Variance, feature.Stddev:
+		if r.n < 2 {
+			set(v, schemas.Null, 0)
+			return
+		}
+		x.double(v, r.deviation(scale, 0, f.agg == feature.Stddev))
+	case feature.VariancePop, feature.StddevPop:
+		x.double(v, r.deviation(scale, 1, f.agg == feature.StddevPop))
+	case feature.First:
+		setTo(v, &r.first.value)
+	case feature.Last:
+		setTo(v, &r.last.value)
+	case feature.FirstTime:
+		set(v, schemas.Time, uint64(r.first.time))
+	case feature.LastTime:
+		set(v, schemas.Time, uint64(r.last.time))
+	case feature.TimeSinceFirst:
+		x.since(v, r.first.time, f.unit)
+	case feature.TimeSinceLast:
+		x.since(v, r.last.time, f.unit)
+	}
+}
+
+func (x *emitter) sum(v *schemas.Value, kind schemas.Kind, r *reading) {
 	switch kind {
 	case schemas.Int:
 		if i, ok := r.sum.Int64(); ok {
-			return schemas.IntValue(i)
+			set(v, kind, uint64(i))
+			return
 		}
 	case schemas.Decimal:
 		if hi, lo, ok := r.sum.Int128(); ok {
-			return schemas.DecimalValue(hi, lo)
+			set(v, kind, lo)
+			v.Hi = hi
+			return
 		}
 	default:
-		return x.double(r.sumDouble(0))
+		x.double(v, r.sumDouble(0))
+		return
 	}
 	x.c.Overflow++
-	return schemas.Value{}
+	set(v, schemas.Null, 0)
 }
 
-func (x *emitter) double(d double) schemas.Value {
+func (x *emitter) double(v *schemas.Value, d double) {
 	if d.exceed {
 		x.c.Overflow++
-		return schemas.Value{}
+		set(v, schemas.Null, 0)
+		return
 	}
-	return schemas.DoubleValue(d.value)
+	set(v, schemas.Double, math.Float64bits(d.value+0)) // −0.0 + 0 is 0.0
 }
 
 // since is the age in whole units; its next step is a change.
-func (x *emitter) since(t, unit int64) schemas.Value {
+func (x *emitter) since(v *schemas.Value, t, unit int64) {
 	n := (x.asOf - t) / unit
 	x.next = min(x.next, t+(n+1)*unit)
-	return schemas.IntValue(n)
+	set(v, schemas.Int, uint64(n))
 }
 
 func (r *reading) sumDouble(scale int) double {

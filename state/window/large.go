@@ -265,19 +265,22 @@ func (b *large) seek(l *Layout, start int64) place {
 	return place{ci, c.skip + l.stride*sort.Search(n, func(i int) bool { return timeOf(c.ev[c.skip+i*l.stride:]) > start })}
 }
 
-// open makes room for an event at p and returns its words. Cursors in that chunk and after it are off then.
+// open makes room for an event at p and returns its words. Unless p is the very end, cursors in its chunk and after it are off then.
 func (b *large) open(l *Layout, e *Entity, p place) []uint64 {
 	c := b.chunks[p.chunk]
-	switch full := len(c.ev)-c.skip >= chunkMax*l.stride; {
-	case full && p.chunk == len(b.chunks)-1 && p.at == len(c.ev):
+	end := p.chunk == len(b.chunks)-1 && p.at == len(c.ev)
+	full := len(c.ev) >= chunkMax*l.stride
+	switch {
+	case end && full:
 		p = place{p.chunk + 1, 0}
 		b.addChunk(p.chunk, &chunk{no: e.nextChunk(), ev: make([]uint64, 0, chunkMax*l.stride)})
-	case full:
-		p = b.split(l, e, p)
+	case end:
 	case c.skip > 0:
 		p.at -= c.skip
 		c.ev = c.ev[:copy(c.ev, c.ev[c.skip:])]
 		c.skip = 0
+	case full:
+		p = b.split(l, e, p)
 	}
 	c = b.chunks[p.chunk]
 	b.markDirty(c)
@@ -294,20 +297,24 @@ func (e *Entity) nextChunk() uint32 {
 	return no
 }
 
-// split halves the full chunk at p and returns where p is then.
+// split makes two of the full chunk at p, of which nothing is dropped, and returns where p is then. The last one is cut near its end: late
+// events fall close to it, and halves would stay halves.
 func (b *large) split(l *Layout, e *Entity, p place) place {
 	c := b.chunks[p.chunk]
-	half := c.skip + (len(c.ev)-c.skip)/l.stride/2*l.stride
-	upper := &chunk{no: e.nextChunk(), ev: make([]uint64, len(c.ev)-half, chunkMax*l.stride)}
-	copy(upper.ev, c.ev[half:])
+	cut, room := chunkMax/2, chunkMax/2+chunkMax/8
+	if p.chunk == len(b.chunks)-1 {
+		cut, room = chunkMax*7/8, chunkMax
+	}
+	cut *= l.stride
+	upper := &chunk{no: e.nextChunk(), ev: make([]uint64, len(c.ev)-cut, room*l.stride)}
+	copy(upper.ev, c.ev[cut:])
+	c.ev = c.ev[:cut]
 	b.addChunk(p.chunk+1, upper)
 	b.markDirty(upper)
 	b.markDirty(c)
-	c.ev = c.ev[:copy(c.ev, c.ev[c.skip:half])]
-	if p.at -= c.skip; p.at > len(c.ev) {
-		p = place{p.chunk + 1, p.at - len(c.ev)}
+	if p.at > cut {
+		return place{p.chunk + 1, p.at - cut}
 	}
-	c.skip = 0
 	return p
 }
 
