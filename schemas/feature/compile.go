@@ -177,9 +177,9 @@ func (c *compiler) source(o *object) {
 		case s.TimeColumn < 0:
 		case t.Kind == schemas.Time && o.has("unit"):
 			c.at(o.node, fmt.Sprintf("%q is a %s, which has its unit", it.text, c.in.avro[s.TimeColumn]), "", "leave `unit` out")
-		case t.Kind == schemas.Int && !o.has("unit"):
+		case c.in.avro[s.TimeColumn] == "long" && !o.has("unit"), c.in.avro[s.TimeColumn] == "int" && !o.has("unit"):
 			c.at(it.node, fmt.Sprintf("%q is a plain %s, which does not say its unit", it.text, c.in.avro[s.TimeColumn]), "", "add `unit: ms`, us or s")
-		case t.Kind != schemas.Time && t.Kind != schemas.Int:
+		case t.Kind != schemas.Time && c.in.avro[s.TimeColumn] != "long" && c.in.avro[s.TimeColumn] != "int":
 			c.at(it.node, fmt.Sprintf("the event time is a timestamp or a long; %q is %s", it.text, c.in.avro[s.TimeColumn]), "", "")
 		}
 	}

@@ -32,7 +32,8 @@ type lookup func(name string) (index int, t schemas.Type, problem *exprProblem)
 
 // parseCEL is cel-go's parser without macros: has() is a function here, and exists(), map() and the like are refused by their names.
 var parseCEL = func() *parser.Parser {
-	p, err := parser.NewParser(parser.MaxRecursionDepth(100), parser.ExpressionSizeCodePointLimit(MaxExpressionChars))
+	p, err := parser.NewParser(parser.MaxRecursionDepth(100), parser.ExpressionSizeCodePointLimit(MaxExpressionChars),
+		parser.ErrorReportingLimit(1), parser.ErrorRecoveryLimit(1)) // only the first syntax error is told
 	if err != nil {
 		panic(err) // the options are constants
 	}

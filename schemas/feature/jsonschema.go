@@ -59,7 +59,7 @@ func keySchema(k key) schemaMap {
 	case formExpression:
 		s = schemaMap{"type": []string{"string", "boolean"}, "maxLength": MaxExpressionChars}
 	case formTexts, formWindows, formObjects:
-		items := schemaMap{}
+		var items schemaMap
 		switch {
 		case k.form == formObjects:
 			items = featureSchema(k.keys)

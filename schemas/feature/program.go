@@ -8,7 +8,9 @@ import (
 
 // Program is a compiled CEL expression over a row of values. It allocates nothing and may be used by any number of goroutines.
 //
-// The language is CEL's, with these rules where CEL leaves room or would need memory:
+// The language is the part of CEL that needs no memory: literals, columns, == != < <= > >=, && || !, ?:, + - * / %, `in` over a list of
+// literals, size, startsWith, endsWith, contains, matches (a literal RE2 pattern), timestamp("…"), int, double, and has. It has these
+// rules of its own:
 //   - int (Avro int, long) and double compare across types, by their exact values; decimals are read as the nearest double;
 //   - a null operand is an error, except to == null, != null and has(); errors are absorbed by && and || as CEL does;
 //   - a double that is NaN or infinite in the end is an error, and −0.0 is 0.0.
