@@ -31,7 +31,7 @@ type opcode uint8
 // The operations. Reading ones put a value into column col; skipping ones check the same structure.
 const (
 	opReturn opcode = iota
-	opNull
+	opNull          // nothing is written
 	opBool
 	opInt
 	opLong
@@ -210,8 +210,8 @@ func length(b []byte, p int) (n, next int) {
 	return int(v), q
 }
 
-// run executes the program from pc on the body from p, and returns where the value ends, or −1 after fail. It is one switch, longer than
-// a function should be, because a call for every operation halves its speed; whatever is rare is in a method of its own.
+// run executes the program from pc on the body from p, and returns where the value ends, or −1 after fail. What nearly every record has
+// is done in place, because a call for every operation costs half of the speed.
 func (s *Scratch) run(pc, p int) int {
 	ops, jumps, b, out := s.p.ops, s.p.jumps, s.b, s.out
 	for {
@@ -220,54 +220,6 @@ func (s *Scratch) run(pc, p int) int {
 		switch o.code {
 		case opReturn:
 			return p
-		case opInt, opIntTime, opIntFloat, opIntDouble, opSkipInt, opLong, opTime, opLongFloat, opLongDouble, opSkipLong:
-			v, q := varint(b, p)
-			if q < 0 {
-				return s.fail(pc-1, p, badVarint)
-			}
-			switch o.code {
-			case opSkipLong:
-			case opLong:
-				out[o.col] = schemas.Value{Kind: schemas.Int, Bits: uint64(v)}
-			case opTime:
-				if o.n != 1 {
-					v = floor(v, o.n)
-				}
-				t := &out[o.col]
-				t.Kind, t.Bits = schemas.Time, uint64(v)
-			case opLongFloat:
-				out[o.col] = schemas.DoubleValue(float64(float32(v)))
-			case opLongDouble:
-				out[o.col] = schemas.DoubleValue(float64(v))
-			default:
-				if v != int64(int32(v)) {
-					return s.fail(pc-1, p, badInt)
-				}
-				if o.code != opSkipInt {
-					s.int(o, v)
-				}
-			}
-			p = q
-		case opFloat:
-			if len(b)-p < 4 {
-				return s.fail(pc-1, p, truncated)
-			}
-			f := math.Float32frombits(binary.LittleEndian.Uint32(b[p:]))
-			out[o.col] = schemas.DoubleValue(float64(f))
-			if f-f != 0 {
-				s.fault(pc-1, ErrInvalid, notFinite)
-			}
-			p += 4
-		case opDouble:
-			if len(b)-p < 8 {
-				return s.fail(pc-1, p, truncated)
-			}
-			f := math.Float64frombits(binary.LittleEndian.Uint64(b[p:]))
-			out[o.col] = schemas.DoubleValue(f)
-			if f-f != 0 {
-				s.fault(pc-1, ErrInvalid, notFinite)
-			}
-			p += 8
 		case opString, opBytes, opUUIDText, opDecimal:
 			n, q := short(b, p), p+1
 			if n < 0 || n > len(b)-q {
@@ -276,14 +228,14 @@ func (s *Scratch) run(pc, p int) int {
 				}
 			}
 			p = q + n
-			if o.code == opString {
-				v := &out[o.col] // clear until now, so that what is zero need not be written
-				v.Kind, v.Bytes = schemas.String, b[q:p:p]
-				if !utf8.Valid(b[q:p]) {
-					s.fault(pc-1, ErrUndecodable, badUTF8)
-				}
-			} else {
+			if o.code != opString {
 				s.value(pc-1, b[q:p:p])
+				continue
+			}
+			v := &out[o.col] // clear until now, so that what is zero need not be written
+			v.Kind, v.Bytes = schemas.String, b[q:p:p]
+			if !utf8.Valid(b[q:p]) {
+				s.fault(pc-1, ErrUndecodable, badUTF8)
 			}
 		case opSkipBytes:
 			for range o.n {
@@ -300,81 +252,132 @@ func (s *Scratch) run(pc, p int) int {
 				return s.fail(pc-1, p, truncated)
 			}
 			p += int(o.n)
-		case opFixed, opUUID, opDecimalFixed:
-			if int64(len(b)-p) < o.n {
+		case opDouble:
+			if len(b)-p < 8 {
 				return s.fail(pc-1, p, truncated)
 			}
-			q := p + int(o.n)
-			s.value(pc-1, b[p:q:q])
-			p = q
+			f := math.Float64frombits(binary.LittleEndian.Uint64(b[p:]))
+			out[o.col] = schemas.DoubleValue(f)
+			if f-f != 0 {
+				s.fault(pc-1, ErrInvalid, notFinite)
+			}
+			p += 8
 		case opUnion:
-			v, q := int64(short(b, p)), p+1
-			if v < 0 {
-				if v, q = varint(b, p); q < 0 {
-					return s.fail(pc-1, p, badBranch)
+			v, q := short(b, p), p+1
+			if v < 0 || int64(v) >= o.n {
+				if v, q = s.ordinal(pc-1, p, badBranch); q < 0 {
+					return -1
 				}
 			}
-			if uint64(v) >= uint64(o.n) {
-				return s.fail(pc-1, p, badBranch)
-			}
-			pc, p = int(jumps[int(o.a)+int(v)]), q
+			pc, p = int(jumps[int(o.a)+v]), q
 		case opJump:
 			pc = int(o.a)
-		case opEnum, opSkipEnum:
-			v, q := varint(b, p)
-			if q < 0 || uint64(v) >= uint64(o.n) {
-				return s.fail(pc-1, p, badSymbol)
-			}
-			if o.code == opEnum {
-				if out[o.col] = s.p.enums[o.a][v]; out[o.col].IsNull() {
-					s.fault(pc-1, ErrInvalid, "the reader's enum has neither the writer's symbol nor a default")
-				}
-			}
-			p = q
-		case opBool, opSkipBool:
-			if p >= len(b) || b[p] > 1 {
-				return s.fail(pc-1, p, badBoolean)
-			}
-			if o.code == opBool {
-				out[o.col] = schemas.Value{Kind: schemas.Bool, Bits: uint64(b[p])}
-			}
-			p++
-		case opSet:
-			out[o.col] = s.p.consts[o.a]
-		case opFault:
-			s.fault(pc-1, ErrInvalid, "the reader's schema has no room for the writer's "+kind(o.n).String())
-		case opFloats, opFloatsEach:
-			if p = s.floats(pc-1, p); p < 0 {
+		case opInt, opIntTime, opIntFloat, opIntDouble, opSkipInt, opLong, opTime, opLongFloat, opLongDouble, opSkipLong:
+			if p = s.number(pc-1, p); p < 0 {
 				return -1
 			}
-		case opCall:
-			if s.depth++; s.depth > maxDepth {
-				return s.fail(pc-1, p, tooDeep)
-			}
-			if p = s.run(int(s.p.subs[o.a]), p); p < 0 {
-				return -1
-			}
-			s.depth--
-		default: // opSkipArray, opSkipMap
-			if p = s.skipBlocks(pc-1, p); p < 0 {
+		default:
+			if p = s.step(pc-1, p); p < 0 {
 				return -1
 			}
 		}
 	}
 }
 
-// int stores v, which was written as an int.
-func (s *Scratch) int(o *op, v int64) {
+// step executes the operation at pc, one of those that run leaves to it.
+func (s *Scratch) step(pc, p int) int {
+	o := &s.p.ops[pc]
 	switch o.code {
-	case opInt:
+	case opFloat:
+		if len(s.b)-p < 4 {
+			return s.fail(pc, p, truncated)
+		}
+		f := math.Float32frombits(binary.LittleEndian.Uint32(s.b[p:]))
+		s.out[o.col] = schemas.DoubleValue(float64(f))
+		if f-f != 0 {
+			s.fault(pc, ErrInvalid, notFinite)
+		}
+		return p + 4
+	case opFixed, opUUID, opDecimalFixed:
+		if int64(len(s.b)-p) < o.n {
+			return s.fail(pc, p, truncated)
+		}
+		q := p + int(o.n)
+		s.value(pc, s.b[p:q:q])
+		return q
+	case opEnum, opSkipEnum:
+		v, q := s.ordinal(pc, p, badSymbol)
+		if q >= 0 && o.code == opEnum {
+			if s.out[o.col] = s.p.enums[o.a][v]; s.out[o.col].IsNull() {
+				s.fault(pc, ErrInvalid, "the reader's enum has neither the writer's symbol nor a default")
+			}
+		}
+		return q
+	case opBool, opSkipBool:
+		if p >= len(s.b) || s.b[p] > 1 {
+			return s.fail(pc, p, badBoolean)
+		}
+		if o.code == opBool {
+			s.out[o.col] = schemas.Value{Kind: schemas.Bool, Bits: uint64(s.b[p])}
+		}
+		return p + 1
+	case opSet:
+		s.out[o.col] = s.p.consts[o.a]
+		return p
+	case opFault:
+		s.fault(pc, ErrInvalid, "the reader's schema has no room for the writer's "+kind(o.n).String())
+		return p
+	case opFloats, opFloatsEach:
+		return s.floats(pc, p)
+	case opCall:
+		if s.depth++; s.depth > maxDepth {
+			return s.fail(pc, p, tooDeep)
+		}
+		p = s.run(int(s.p.subs[o.a]), p)
+		s.depth--
+		return p
+	default: // opSkipArray, opSkipMap
+		return s.skipBlocks(pc, p)
+	}
+}
+
+// ordinal reads the number of a branch or a symbol, below the operation's n.
+func (s *Scratch) ordinal(pc, p int, detail string) (v, next int) {
+	u, q := varint(s.b, p)
+	if q < 0 || uint64(u) >= uint64(s.p.ops[pc].n) {
+		return 0, s.fail(pc, p, detail)
+	}
+	return int(u), q
+}
+
+// number executes the operations on int and long.
+func (s *Scratch) number(pc, p int) int {
+	o := &s.p.ops[pc]
+	v, q := varint(s.b, p)
+	if q < 0 {
+		return s.fail(pc, p, badVarint)
+	}
+	switch o.code {
+	case opInt, opIntTime, opIntFloat, opIntDouble, opSkipInt:
+		if v != int64(int32(v)) {
+			return s.fail(pc, p, badInt)
+		}
+	}
+	switch o.code {
+	case opInt, opLong:
 		s.out[o.col] = schemas.IntValue(v)
-	case opIntTime:
-		s.out[o.col] = schemas.TimeValue(floor(v, o.n))
-	case opIntFloat:
+	case opIntTime, opTime:
+		if o.n != 1 {
+			v = floor(v, o.n)
+		}
+		t := &s.out[o.col]
+		t.Kind, t.Bits = schemas.Time, uint64(v)
+	case opIntFloat, opLongFloat:
 		s.out[o.col] = schemas.DoubleValue(float64(float32(v)))
-	case opIntDouble:
+	case opIntDouble, opLongDouble:
 		s.out[o.col] = schemas.DoubleValue(float64(v))
 	}
+	return q
 }
 
 // value stores the bytes v of a value, which alias the record.

@@ -162,20 +162,26 @@ func (c *compiler) union(w *node, branch func(*node) error) error {
 	table := len(c.p.jumps)
 	c.emit(op{code: opUnion, n: int64(len(w.branches)), a: int32(table)})
 	c.p.jumps = append(c.p.jumps, make([]int32, len(w.branches))...)
-	var ends []int
+	var ends, empty []int // operations, branches
 	for i, b := range w.branches {
-		c.p.jumps[table+i] = c.here()
+		start := c.here()
+		c.p.jumps[table+i] = start
 		if err := branch(b); err != nil {
 			return err
 		}
-		if i < len(w.branches)-1 {
+		if len(c.p.ops) == int(start) {
+			empty = append(empty, table+i)
+		} else if i < len(w.branches)-1 {
 			ends = append(ends, c.emit(op{code: opJump}))
 		}
 	}
+	end := c.here()
 	for _, e := range ends {
-		c.p.ops[e].a = c.here()
+		c.p.ops[e].a = end
 	}
-	c.here()
+	for _, e := range empty {
+		c.p.jumps[e] = end
+	}
 	return nil
 }
 

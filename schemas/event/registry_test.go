@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -263,4 +264,35 @@ func TestRegistryConfig(t *testing.T) {
 	if err := (RegistryConfig{}).Validate(); err == nil || !strings.Contains(err.Error(), "no url") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestDecoderIsShared: goroutines that decode, prepare and crowd each other out of the cache get their own values (with -race, and no races).
+func TestDecoderIsShared(t *testing.T) {
+	s := mustParse(t, record(`v "long"`))
+	d := NewDecoder(s, []string{"v"}, Fixed{s})
+	d.MaxSchemas = 2
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			out, scratch := make([]schemas.Value, 1), &Scratch{}
+			for i := range 500 {
+				id, v := int32(i%3), int64(g*1000+i)
+				rec := framed(id, binary.AppendVarint(nil, v))
+				err := d.Decode(rec, out, scratch)
+				var need *NeedSchema
+				for errors.As(err, &need) {
+					if err := d.Prepare(t.Context(), need.ID); err != nil {
+						t.Error(err)
+						return
+					}
+					err = d.Decode(rec, out, scratch)
+				}
+				if err != nil || out[0].Int64() != v {
+					t.Errorf("got %s, %v, want %d", valueText(out[0]), err, v)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
