@@ -1,13 +1,23 @@
 package redis
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"log/slog"
+	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/alicebob/miniredis/v2"
 )
 
 func TestCheck(t *testing.T) {
@@ -123,6 +133,60 @@ func TestConfig(t *testing.T) {
 		cfg.TLS = tls
 		if _, err := Open(cfg, slog.New(slog.DiscardHandler), nil); err == nil || !strings.Contains(err.Error(), "redis.tls.") {
 			t.Errorf("%+v: %v", tls, err)
+		}
+	}
+}
+
+// certificate makes a self-signed certificate for 127.0.0.1 and writes it, and its key, as PEM.
+func certificate(t *testing.T) (cert tls.Certificate, certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "PRIVATE KEY", Bytes: keyDER}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if cert, err = tls.LoadX509KeyPair(certFile, keyFile); err != nil {
+		t.Fatal(err)
+	}
+	return cert, certFile, keyFile
+}
+
+func TestTLS(t *testing.T) {
+	cert, certFile, keyFile := certificate(t)
+	pool := x509.NewCertPool()
+	pool.AddCert(cert.Leaf)
+	m := miniredis.NewMiniRedis()
+	if err := m.StartTLS(&tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert}); err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	s := &server{addr: m.Addr(), mini: m}
+	both := TLS{Enabled: true, CAFile: certFile, CertFile: certFile, KeyFile: keyFile}
+	if err := tryOne(t, open(t, s, func(cfg *Config) { cfg.TLS = both }), 1); err != nil {
+		t.Error(err)
+	}
+	otherName, noClient, noCA := both, both, both
+	otherName.ServerName = "redis.example.com"
+	noClient.CertFile, noClient.KeyFile = "", ""
+	noCA.CAFile = ""
+	for _, bad := range []TLS{otherName, noClient, noCA, {}} {
+		if err := tryOne(t, open(t, s, func(cfg *Config) { cfg.TLS, cfg.Timeout = bad, time.Second }), 1); err == nil {
+			t.Errorf("%+v connects", bad)
 		}
 	}
 }

@@ -10,12 +10,13 @@ import goredis "github.com/redis/go-redis/v9"
 //	          _v, _t, _u, the number n of null features, their n places (from 1, ascending), the values of the others
 //
 // It answers one digit an entity, an Outcome. Field names are sent once: sending name–value pairs is slower, although unpack could then
-// take them from ARGV as they are, since each argument becomes a Lua string. Versions are fixed-width text, so that Lua's comparison by the
+// take them from ARGV as they are, since each argument becomes a Lua string. HDEL looks for each of its fields, so it is called only where the
+// hash holds more fields than were set. Versions are fixed-width text, so that Lua's comparison by the
 // server's locale is right (Check asks the server).
 var writeScript = goredis.NewScript(`
 local A, K, call = ARGV, KEYS, redis.call
 local partition, ttl, features = A[1], A[2], tonumber(A[3])
-local full, out = {'_v', '', '_t', '', '_u', '', '_p', partition}, {}
+local full, part, gone, out = {'_v', '', '_t', '', '_u', '', '_p', partition}, {'_v', '', '_t', '', '_u', '', '_p', partition}, {}, {}
 for f = 1, features do full[2*f+7] = A[f+3] end
 local expire_at
 if ttl ~= '0' then
@@ -32,28 +33,24 @@ for i = 1, #K do
     elseif stored == version then outcome = 1 end
   end
   if outcome < 2 then
-    local set, last = full, 2*features + 8
-    local v = a + 3
+    local set, last, v = full, 2*features + 8, a + 4
     if nulls == 0 then
-      for f = 1, features do full[2*f+8] = A[v+f] end
+      for f = 0, features-1 do full[2*f+10] = A[v+f] end
     else
-      local gone = {}
-      set, last = {'_v', '', '_t', '', '_u', '', '_p', partition}, 8
-      v = v + nulls + 1
-      for f = 1, features do
-        if #gone < nulls and tonumber(A[a+4+#gone]) == f then
-          gone[#gone+1] = A[f+3]
-        else
-          set[last+1], set[last+2] = A[f+3], A[v]
-          last, v = last + 2, v + 1
-        end
+      set, last, v = part, 8, v + nulls
+      local from = 1
+      for n = 1, nulls do
+        local null = tonumber(A[a+3+n])
+        for f = from, null-1 do part[last+1], part[last+2], last, v = A[f+3], A[v], last+2, v+1 end
+        gone[n], from = A[null+3], null+1
       end
-      if stored then
-        for n = 1, nulls, 1000 do call('HDEL', key, unpack(gone, n, math.min(n+999, nulls))) end
-      end
+      for f = from, features do part[last+1], part[last+2], last, v = A[f+3], A[v], last+2, v+1 end
     end
     set[2], set[4], set[6] = version, A[a+1], A[a+2]
     for n = 1, last, 1000 do call('HSET', key, unpack(set, n, math.min(n+999, last))) end
+    if nulls > 0 and call('HLEN', key)*2 > last then
+      for n = 1, nulls, 1000 do call('HDEL', key, unpack(gone, n, math.min(n+999, nulls))) end
+    end
     if expire_at then call('PEXPIREAT', key, expire_at) elseif stored then call('PERSIST', key) end
   end
   out[i] = outcome

@@ -61,14 +61,28 @@ func startRedisOn(t testing.TB, path string, port int, dir string, args ...strin
 	}
 	t.Cleanup(s.stop)
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if c, err := net.Dial("tcp", s.addr); err == nil {
-			c.Close()
+		if answers(s.addr) {
 			return s
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("redis-server %v does not listen after 10 s", all)
+			t.Fatalf("redis-server %v does not answer after 10 s", all)
 		}
 	}
+}
+
+// answers reports whether a server answers anything at all: LOADING or NOAUTH will do.
+func answers(addr string) bool {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(time.Second))
+	if _, err := c.Write([]byte("PING\r\n")); err != nil {
+		return false
+	}
+	n, _ := c.Read(make([]byte, 1))
+	return n == 1
 }
 
 // stop ends a real server at once, as a crash does.
