@@ -61,7 +61,7 @@ func TestSASLAndTLS(t *testing.T) {
 				t.Fatal(err)
 			}
 			a := admin(t, cfg)
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 			defer cancel()
 			if _, err := a.Cluster(ctx); err == nil {
 				t.Fatal("let in with a wrong password")

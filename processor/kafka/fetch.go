@@ -21,7 +21,7 @@ const (
 	smallFetchBytes = 16 << 10
 	smallFetchRest  = 2 * time.Millisecond
 
-	lookupTimeout = 10 * time.Second
+	lookupTimeout = 5 * time.Second
 )
 
 // fetcher is the goroutine that fetches from one broker.
@@ -288,6 +288,7 @@ func (r *Reader) resolveLoop() {
 		r.mu.Lock()
 		for _, p := range parts {
 			if err != nil {
+				p.failures = max(p.failures, quietFailures) // no broker answered for lookupTimeout: that is news
 				r.fail(p, fmt.Errorf("%w: %w", ErrUnavailable, err), true)
 			} else {
 				r.assignLeader(p, meta[p.tp.Topic])

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // member is one instance in a group, with what it was told.
@@ -213,5 +215,30 @@ func TestRevokeIsBounded(t *testing.T) {
 	}
 	if d := time.Since(begun); d < 200*time.Millisecond || d > 3*time.Second {
 		t.Errorf("it took %s", d)
+	}
+}
+
+// The group is membership only. Were its client to fetch, each instance would read every partition twice, from a committed offset at that.
+func TestGroupNeverFetches(t *testing.T) {
+	c, cfg := fake(t)
+	topic := newTopic(t, cfg, 2, nil)
+	write(t, cfg, TP{topic, 0}, numbered(0, 100))
+	var fetches atomic.Int32
+	c.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		fetches.Add(1)
+		return nil, nil, false
+	})
+	m := join(t, cfg, topic)
+	eventually(t, "it has all", func() bool { return m.owned() == 2 })
+	if err := m.Commit(within(t), TP{topic, 0}, 50, ""); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond)
+	if n := fetches.Load(); n != 0 {
+		t.Errorf("%d fetch requests", n)
+	}
+	if err := m.Close(within(t)); err != nil {
+		t.Fatal(err)
 	}
 }

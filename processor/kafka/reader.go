@@ -270,10 +270,12 @@ func (r *Reader) deliver(p *part, f Fetch, size int) {
 const (
 	retryMin = 100 * time.Millisecond
 	retryMax = 5 * time.Second
+
+	quietFailures = 2 // that are not told, of the kind that looking up the leader again may mend
 )
 
-// fail backs p off and tells of err. A broker that is not the leader any more, or that is briefly away, is everyday life: only the third
-// failure in a row of that kind is told. r.mu is held.
+// fail backs p off and tells of err. A broker that is not the leader any more, or that is briefly away, is everyday life: the first
+// failures of that kind in a row are not told. r.mu is held.
 func (r *Reader) fail(p *part, err error, stale bool) {
 	if p.removed {
 		return
@@ -287,7 +289,7 @@ func (r *Reader) fail(p *part, err error, stale bool) {
 	if r.metrics != nil {
 		r.metrics.Errors.WithLabelValues(reason(err)).Inc()
 	}
-	if stale && p.failures < 3 {
+	if stale && p.failures <= quietFailures {
 		return
 	}
 	r.deliver(p, Fetch{TP: p.tp, Next: p.next, End: -1, LogStart: -1, Err: err}, 0)

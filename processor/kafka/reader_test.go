@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"slices"
 	"testing"
@@ -396,6 +397,50 @@ func TestLeaderMoves(t *testing.T) {
 		got = append(got, readAll(t, r, tp, int64(6+i))...)
 	}
 	equal(t, got, values(0, 8))
+}
+
+// A broker that goes away is told of after a few tries, and read on from the exact offset once it is back.
+func TestBrokerAwayAndBack(t *testing.T) {
+	t.Parallel()
+	dir, port := t.TempDir(), freePort(t)
+	up := func() *kfake.Cluster {
+		c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(port), kfake.DataDir(dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	c := up()
+	cfg := Default()
+	cfg.Brokers = c.ListenAddrs()
+	tp := TP{newTopic(t, cfg, 1, nil), 0}
+	write(t, cfg, tp, numbered(0, 7))
+	r := reader(t, cfg)
+	r.Add(tp, 0)
+	equal(t, readAll(t, r, tp, 7), values(0, 7))
+	c.Close()
+	await(t, r, func(f Fetch) bool { return errors.Is(f.Err, ErrUnavailable) && f.Next == 7 })
+	c = up()
+	defer c.Close()
+	write(t, cfg, tp, numbered(7, 9))
+	var got []string
+	await(t, r, func(f Fetch) bool {
+		for _, rec := range f.Records {
+			got = append(got, string(rec.Value))
+		}
+		return f.Err == nil && f.Next == 9 && f.Next == f.End
+	})
+	equal(t, got, values(7, 9))
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
 }
 
 func TestPollAfterClose(t *testing.T) {
