@@ -19,11 +19,11 @@ var pow10 = func() (p [20]uint64) {
 func quotient(m []uint64, exp int, d uint64, scale int) (float64, bool) {
 	if scale > 0 {
 		if scale >= len(pow10) {
-			return bigQuotient(m, exp, d, scale)
+			return bigQuotient(m, exp, new(big.Int).SetUint64(d), scale)
 		}
 		hi, lo := bits.Mul64(d, pow10[scale])
 		if hi != 0 {
-			return bigQuotient(m, exp, d, scale)
+			return bigQuotient(m, exp, new(big.Int).SetUint64(d), scale)
 		}
 		d = lo
 	}
@@ -88,14 +88,14 @@ func pack(top uint64, exp int, sticky bool) (float64, bool) {
 	return math.Float64frombits(q), true
 }
 
-// bigQuotient is quotient for divisors beyond 64 bits: decimals of many digits.
-func bigQuotient(m []uint64, exp int, d uint64, scale int) (float64, bool) {
+// bigQuotient is quotient for divisors beyond 64 bits: decimals of many digits, more than 2^32 events.
+func bigQuotient(m []uint64, exp int, d *big.Int, scale int) (float64, bool) {
 	num := new(big.Int)
 	for i := len(m) - 1; i >= 0; i-- {
 		num.Lsh(num, 64).Or(num, new(big.Int).SetUint64(m[i]))
 	}
 	den := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(scale)), nil)
-	den.Mul(den, new(big.Int).SetUint64(d))
+	den.Mul(den, d)
 	if exp >= 0 {
 		num.Lsh(num, uint(exp))
 	} else {

@@ -2,6 +2,7 @@ package agg
 
 import (
 	"math"
+	"math/big"
 	"math/bits"
 )
 
@@ -197,16 +198,21 @@ func (s *Squares) Decode(src []byte) (rest []byte, err error) {
 }
 
 // Variance returns (n·Σx² − (Σx)²) ÷ (n·(n−1)·10^(2·scale)), or ÷ (n²·10^(2·scale)) with population, rounded once from the exact quotient,
-// half to even; false if it is beyond a double's range. s and q are of the same n values; n ≥ 2, or ≥ 1 with population; n < 2^32.
+// half to even; false if it is beyond a double's range. s and q are of the same n values; n ≥ 2, or ≥ 1 with population.
 func Variance(s *Sum, q *Squares, n int64, scale int, population bool) (float64, bool) {
 	var buf [24]uint64
 	t, base := deviation(s, q, uint64(n), buf[:])
 	if len(t) == 0 {
 		return 0, true
 	}
-	d := uint64(n) * uint64(n-1)
+	less := n - 1
 	if population {
-		d = uint64(n) * uint64(n)
+		less = n
+	}
+	hi, d := bits.Mul64(uint64(n), uint64(less))
+	if hi != 0 {
+		wide := new(big.Int).Mul(big.NewInt(n), big.NewInt(less))
+		return bigQuotient(t, (base-squaresPoint)*64, wide, 2*scale)
 	}
 	return quotient(t, (base-squaresPoint)*64, d, 2*scale)
 }
