@@ -43,6 +43,7 @@ type Deps struct {
 	Decoder *event.Decoder                                       // of the group version's columns
 	Layout  *window.Layout                                       // of the group version
 	Now     func() time.Time
+	Tap     func(r *sink.Row) // sees every row as it is made, before it goes anywhere; for benchmarks and proofs; nil: nothing
 	StoreID string
 	Owner   string
 }

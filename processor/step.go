@@ -28,6 +28,7 @@ type Step struct {
 	out    Rows
 	stats  Stats
 	now    func() time.Time
+	tap    func(*sink.Row)
 
 	meta    Meta
 	floor   int64 // no row is stamped earlier than this: the last tick known of a former owner, ms
@@ -310,6 +311,9 @@ func (s *Step) emit(e *entity, offset, asOf int64, cause sink.Cause, published i
 	e.Due = e.Evaluate(s.layout, asOf, s.row.Values, &s.stats.Counters)
 	s.fill(e, cause)
 	s.stats.Rows++
+	if s.tap != nil {
+		s.tap(&s.row)
+	}
 	if err := s.out.Row(&s.row, published); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Admin asks the cluster questions and makes topics. Its methods may be called from any goroutine.
@@ -46,27 +47,38 @@ func (a *Admin) Partitions(ctx context.Context, topic string) (n int32, topicID 
 
 // Offsets returns the first offset of a partition and its last stable offset, behind which a read-committed reader sees nothing.
 func (a *Admin) Offsets(ctx context.Context, tp TP) (start, lastStable int64, err error) {
-	starts, err := a.adm.ListStartOffsets(ctx, tp.Topic)
-	if start, err = offset(starts, err, tp); err != nil {
+	const first, last = -2, -1 // the protocol's names for them
+	if start, err = a.offset(ctx, tp, first); err != nil {
 		return 0, 0, err
 	}
-	ends, err := a.adm.ListCommittedOffsets(ctx, tp.Topic)
-	if lastStable, err = offset(ends, err, tp); err != nil {
+	if lastStable, err = a.offset(ctx, tp, last); err != nil {
 		return 0, 0, err
 	}
 	return start, lastStable, nil
 }
 
-func offset(listed kadm.ListedOffsets, err error, tp TP) (int64, error) {
-	if err == nil {
-		o, ok := listed.Lookup(tp.Topic, tp.Partition)
-		switch {
-		case ok && o.Err == nil:
-			return o.Offset, nil
-		case !ok || errors.Is(o.Err, kerr.UnknownTopicOrPartition):
-			err = ErrUnknownTopic
-		default:
-			err = o.Err
+// offset asks for one partition only: kadm lists those of the whole topic, which a thousand shards would each do.
+func (a *Admin) offset(ctx context.Context, tp TP, which int64) (int64, error) {
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.IsolationLevel = 1 // read committed: the end is the last stable offset
+	rp := kmsg.NewListOffsetsRequestTopicPartition()
+	rp.Partition, rp.Timestamp = tp.Partition, which
+	rt := kmsg.NewListOffsetsRequestTopic()
+	rt.Topic = tp.Topic
+	rt.Partitions = append(rt.Partitions, rp)
+	req.Topics = append(req.Topics, rt)
+	resp, err := req.RequestWith(ctx, a.cl)
+	var broker *kerr.Error
+	if errors.As(err, &broker) { // the client looks up the leader itself, and may fail at that
+		err, _ = fetchError(broker.Code)
+	} else if err == nil {
+		err = ErrUnknownTopic
+		for _, t := range resp.Topics {
+			for _, p := range t.Partitions {
+				if err, _ = fetchError(p.ErrorCode); err == nil {
+					return p.Offset, nil
+				}
+			}
 		}
 	}
 	return 0, fmt.Errorf("list offsets of %s/%d: %w", tp.Topic, tp.Partition, err)

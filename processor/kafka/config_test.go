@@ -25,6 +25,7 @@ import (
 )
 
 func TestValidateTellsAllProblems(t *testing.T) {
+	t.Parallel()
 	if err := Default().Validate(); err == nil || !strings.Contains(err.Error(), "kafka.brokers: none given") {
 		t.Error(err)
 	}
@@ -50,6 +51,7 @@ func TestValidateTellsAllProblems(t *testing.T) {
 }
 
 func TestSASLAndTLS(t *testing.T) {
+	t.Parallel()
 	cert, caFile := selfSigned(t)
 	for mechanism, name := range map[string]string{"plain": "PLAIN", "scram-sha-256": "SCRAM-SHA-256", "scram-sha-512": "SCRAM-SHA-512"} {
 		t.Run(mechanism, func(t *testing.T) {
@@ -97,6 +99,7 @@ func selfSigned(t *testing.T) (tls.Certificate, string) {
 }
 
 func TestPartitionersAgreeWithTheClients(t *testing.T) {
+	t.Parallel()
 	rng := rand.New(rand.NewPCG(3, 4))
 	murmur := kgo.StickyKeyPartitioner(nil).ForTopic("t")
 	for range 20_000 {
@@ -126,6 +129,7 @@ func TestPartitionersAgreeWithTheClients(t *testing.T) {
 }
 
 func TestProducerPlacesAndReports(t *testing.T) {
+	t.Parallel()
 	_, cfg := cluster(t)
 	topic := newTopic(t, cfg, 5, nil)
 	p := producer(t, cfg)
@@ -164,6 +168,7 @@ func TestProducerPlacesAndReports(t *testing.T) {
 }
 
 func TestAdmin(t *testing.T) {
+	t.Parallel()
 	_, cfg := cluster(t)
 	topic := newTopic(t, cfg, 3, nil)
 	a := admin(t, cfg)

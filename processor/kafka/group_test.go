@@ -86,6 +86,7 @@ func protocols(t *testing.T, test func(t *testing.T, cfg Config)) {
 }
 
 func TestMembersShareThePartitions(t *testing.T) {
+	t.Parallel()
 	protocols(t, func(t *testing.T, cfg Config) {
 		topic := newTopic(t, cfg, 4, nil)
 		a := join(t, cfg, topic)
@@ -106,6 +107,7 @@ func TestMembersShareThePartitions(t *testing.T) {
 }
 
 func TestStaticMemberKeepsItsPartitions(t *testing.T) {
+	t.Parallel()
 	protocols(t, func(t *testing.T, cfg Config) {
 		topic := newTopic(t, cfg, 4, nil)
 		cfgA, cfgB := cfg, cfg
@@ -134,7 +136,7 @@ func TestStaticMemberKeepsItsPartitions(t *testing.T) {
 		if after := mine(b); !slices.Equal(before, after) {
 			t.Errorf("had %v, has %v", before, after)
 		}
-		if d := time.Since(begun); d > 3*time.Second {
+		if d := time.Since(begun); d > 5*time.Second {
 			t.Errorf("it took %s", d)
 		}
 		if a.owned() != 2 {
@@ -154,6 +156,7 @@ func TestStaticMemberKeepsItsPartitions(t *testing.T) {
 }
 
 func TestSecondProcessWithTheSameInstanceID(t *testing.T) {
+	t.Parallel()
 	_, cfg := cluster(t)
 	cfg.SessionTimeout, cfg.InstanceID, cfg.Group = 6*time.Second, "one", fmt.Sprint("g-", time.Now().UnixNano())
 	topic := newTopic(t, cfg, 2, nil)
@@ -174,6 +177,7 @@ func TestSecondProcessWithTheSameInstanceID(t *testing.T) {
 }
 
 func TestCommitsAreAdvice(t *testing.T) {
+	t.Parallel()
 	protocols(t, func(t *testing.T, cfg Config) {
 		topic := newTopic(t, cfg, 2, nil)
 		m := join(t, cfg, topic)
@@ -196,6 +200,7 @@ func TestCommitsAreAdvice(t *testing.T) {
 }
 
 func TestRevokeIsBounded(t *testing.T) {
+	t.Parallel()
 	_, cfg := cluster(t)
 	cfg.Group, cfg.RevokeTimeout = fmt.Sprint("g-", time.Now().UnixNano()), 200*time.Millisecond
 	topic := newTopic(t, cfg, 1, nil)
@@ -220,6 +225,7 @@ func TestRevokeIsBounded(t *testing.T) {
 
 // The group is membership only. Were its client to fetch, each instance would read every partition twice, from a committed offset at that.
 func TestGroupNeverFetches(t *testing.T) {
+	t.Parallel()
 	c, cfg := fake(t)
 	topic := newTopic(t, cfg, 2, nil)
 	write(t, cfg, TP{topic, 0}, numbered(0, 100))

@@ -20,6 +20,7 @@ import (
 )
 
 func TestReadFromExactOffsets(t *testing.T) {
+	t.Parallel()
 	_, cfg := cluster(t)
 	topic := newTopic(t, cfg, 3, nil)
 	for p := range int32(3) {
@@ -53,6 +54,7 @@ func TestReadFromExactOffsets(t *testing.T) {
 }
 
 func TestRecordsAreWhole(t *testing.T) {
+	t.Parallel()
 	_, cfg := cluster(t)
 	tp := TP{newTopic(t, cfg, 1, nil), 0}
 	in := []Record{
@@ -84,6 +86,7 @@ func TestRecordsAreWhole(t *testing.T) {
 
 // A shard that waits for position == end must get there when the last thing in a partition is nothing that has a record.
 func TestPositionPassesMarkers(t *testing.T) {
+	t.Parallel()
 	_, cfg := cluster(t)
 	tp := TP{newTopic(t, cfg, 1, nil), 0}
 	write(t, cfg, tp, numbered(0, 10))
@@ -101,6 +104,7 @@ func TestPositionPassesMarkers(t *testing.T) {
 }
 
 func TestOpenTransactionIsTheEnd(t *testing.T) {
+	t.Parallel()
 	_, cfg := cluster(t)
 	tp := TP{newTopic(t, cfg, 1, nil), 0}
 	write(t, cfg, tp, numbered(0, 3))
@@ -118,6 +122,7 @@ func TestOpenTransactionIsTheEnd(t *testing.T) {
 }
 
 func TestPositionPassesCompactedHoles(t *testing.T) {
+	t.Parallel()
 	c, cfg := fake(t)
 	tp := TP{newTopic(t, cfg, 1, map[string]string{"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0", "min.compaction.lag.ms": "0"}), 0}
 	same := func(v string) []Record { return []Record{{Key: []byte("k"), Value: []byte(v)}} }
@@ -138,6 +143,7 @@ func TestPositionPassesCompactedHoles(t *testing.T) {
 
 // The client's own consumer is the judge of a random mix of plain, committed and aborted batches.
 func TestReadsWhatTheClientReads(t *testing.T) {
+	t.Parallel()
 	_, cfg := cluster(t)
 	tp := TP{newTopic(t, cfg, 1, nil), 0}
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -183,6 +189,7 @@ func TestReadsWhatTheClientReads(t *testing.T) {
 }
 
 func TestOutOfRangeIsTold(t *testing.T) {
+	t.Parallel()
 	_, cfg := cluster(t)
 	tp, other := TP{newTopic(t, cfg, 2, nil), 0}, int32(1)
 	write(t, cfg, tp, numbered(0, 5))
@@ -212,6 +219,7 @@ func TestOutOfRangeIsTold(t *testing.T) {
 }
 
 func TestTopicThatComesLater(t *testing.T) {
+	t.Parallel()
 	_, cfg := cluster(t)
 	tp := TP{fmt.Sprint("later-", time.Now().UnixNano()), 0}
 	r := reader(t, cfg)
@@ -228,6 +236,7 @@ func TestTopicThatComesLater(t *testing.T) {
 }
 
 func TestTopicMadeAnewIsTold(t *testing.T) {
+	t.Parallel()
 	_, cfg := cluster(t)
 	tp := TP{newTopic(t, cfg, 1, nil), 0}
 	a := admin(t, cfg)
@@ -263,6 +272,7 @@ func TestTopicMadeAnewIsTold(t *testing.T) {
 }
 
 func TestPauseResumeRemove(t *testing.T) {
+	t.Parallel()
 	_, cfg := cluster(t)
 	tp := TP{newTopic(t, cfg, 1, nil), 0}
 	write(t, cfg, tp, numbered(0, 10))
@@ -295,6 +305,7 @@ func TestPauseResumeRemove(t *testing.T) {
 }
 
 func TestBuffersAreBounded(t *testing.T) {
+	t.Parallel()
 	_, cfg := cluster(t)
 	tp := TP{newTopic(t, cfg, 1, nil), 0}
 	big := make([]Record, 300)
@@ -334,6 +345,7 @@ func gauge(t *testing.T, g prometheus.Gauge) float64 {
 }
 
 func TestBatchThatExplodes(t *testing.T) {
+	t.Parallel()
 	_, cfg := cluster(t)
 	topic := newTopic(t, cfg, 2, nil)
 	bomb := []Record{{Value: make([]byte, 3<<20)}}
@@ -356,6 +368,7 @@ func TestBatchThatExplodes(t *testing.T) {
 }
 
 func TestCorruptBatch(t *testing.T) {
+	t.Parallel()
 	c, cfg := fake(t)
 	tp := TP{newTopic(t, cfg, 1, nil), 0}
 	write(t, cfg, tp, numbered(0, 10))
@@ -383,6 +396,7 @@ func TestCorruptBatch(t *testing.T) {
 }
 
 func TestLeaderMoves(t *testing.T) {
+	t.Parallel()
 	c, cfg := fake(t, kfake.NumBrokers(3))
 	tp := TP{newTopic(t, cfg, 1, nil), 0}
 	write(t, cfg, tp, numbered(0, 5))
@@ -444,6 +458,7 @@ func freePort(t *testing.T) int {
 }
 
 func TestPollAfterClose(t *testing.T) {
+	t.Parallel()
 	_, cfg := cluster(t)
 	r := reader(t, cfg)
 	go func() {
