@@ -64,7 +64,7 @@ func TestRulesFind(t *testing.T) {
 		{"pebble beside the store", "foreign systems", map[string]string{"state/window/a.go": importing("github.com/cockroachdb/pebble/v2")}, "is for state only"},
 		{"kafka in the processor", "foreign systems", map[string]string{"processor/a.go": importing("github.com/twmb/franz-go/pkg/kgo")}, "is for processor/kafka"},
 		{"the registry's client in the processor", "foreign systems", map[string]string{"processor/kafka/a.go": importing("github.com/twmb/franz-go/pkg/sr")}, "is for schemas/event"},
-		{"yaml in a command", "foreign systems", map[string]string{"cmd/freshet/a.go": importing("gopkg.in/yaml.v3")}, "is for schemas/feature only"},
+		{"yaml in a command", "foreign systems", map[string]string{"cmd/freshet/a.go": importing("gopkg.in/yaml.v3")}, "is for schemas/feature, cmd/freshet/internal/config only"},
 		{"the oracle's decoder", "foreign systems", map[string]string{"schemas/event/a.go": importing("github.com/twmb/avro")}, "is for tests only"},
 		{"cobra in a command", "foreign systems", map[string]string{"cmd/freshet/internal/app/a.go": importing("github.com/spf13/cobra")}, ""},
 		{"kafka in its place", "foreign systems", map[string]string{"processor/kafka/a.go": importing("github.com/twmb/franz-go/pkg/kgo")}, ""},
