@@ -25,17 +25,36 @@ func (s *Sum) AddDouble(x float64) { s.double(math.Float64bits(x)) }
 // SubDouble takes out an x that was added.
 func (s *Sum) SubDouble(x float64) { s.double(math.Float64bits(x) ^ 1<<63) }
 
-func (s *Sum) double(b uint64) {
-	m, shift := split(b)
-	if m == 0 {
-		return
+// AddDouble adds x to s and x² to q.
+func AddDouble(s *Sum, q *Squares, x float64) {
+	b := math.Float64bits(x)
+	if m, exp := split(b); m != 0 {
+		s.digits(m, exp, uint64(int64(b)>>63))
+		q.digits(m, exp, 0)
 	}
-	shift += sumPoint*64 - 1074
+}
+
+// SubDouble takes x out of s and x² out of q.
+func SubDouble(s *Sum, q *Squares, x float64) {
+	b := math.Float64bits(x)
+	if m, exp := split(b); m != 0 {
+		s.digits(m, exp, ^uint64(int64(b)>>63))
+		q.digits(m, exp, ^uint64(0))
+	}
+}
+
+func (s *Sum) double(b uint64) {
+	if m, exp := split(b); m != 0 {
+		s.digits(m, exp, uint64(int64(b)>>63))
+	}
+}
+
+// digits adds m·2^(exp−1074), m not zero, or subtracts it where ext is all ones.
+func (s *Sum) digits(m uint64, exp uint, ext uint64) {
+	shift := exp + sumPoint*64 - 1074
 	k := shift & 63
-	lo, hi := m<<k, m>>(64-k)
-	ext := uint64(int64(b) >> 63)
-	lo, c := bits.Add64(lo^ext, ext&1, 0)
-	s.l.add2(int(shift>>6), lo, hi^ext+c, ext)
+	lo, c := bits.Add64(m<<k^ext, ext&1, 0)
+	s.l.add2(int(shift>>6), lo, m>>(64-k)^ext+c, ext)
 }
 
 // split returns |x| as m·2^(exp−1074).
@@ -129,17 +148,19 @@ func (s *Squares) AddDouble(x float64) { s.double(x, 0) }
 func (s *Squares) SubDouble(x float64) { s.double(x, ^uint64(0)) }
 
 func (s *Squares) double(x float64, ext uint64) {
-	m, exp := split(math.Float64bits(x))
-	if m == 0 {
-		return
+	if m, exp := split(math.Float64bits(x)); m != 0 {
+		s.digits(m, exp, ext)
 	}
+}
+
+// digits adds (m·2^(exp−1074))², m not zero, or subtracts it where ext is all ones.
+func (s *Squares) digits(m uint64, exp uint, ext uint64) {
 	hi, lo := bits.Mul64(m, m)
 	shift := 2*exp + squaresPoint*64 - 2148
 	k := shift & 63
-	a, b, c := lo<<k, hi<<k|lo>>(64-k), hi>>(64-k)
-	a, carry := bits.Add64(a^ext, ext&1, 0)
-	b, carry = bits.Add64(b^ext, 0, carry)
-	s.l.add3(int(shift>>6), a, b, c^ext+carry, ext)
+	a, carry := bits.Add64(lo<<k^ext, ext&1, 0)
+	b, carry := bits.Add64((hi<<k|lo>>(64-k))^ext, 0, carry)
+	s.l.add3(int(shift>>6), a, b, hi>>(64-k)^ext+carry, ext)
 }
 
 // AddInt adds the square of the 128-bit integer hi:lo; SubInt takes it out again.

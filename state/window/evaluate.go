@@ -2,6 +2,7 @@ package window
 
 import (
 	"math"
+	"math/bits"
 
 	"github.com/freshet-dev/freshet/schemas"
 	"github.com/freshet-dev/freshet/schemas/feature"
@@ -107,14 +108,15 @@ func (e *Entity) evaluateSmall(l *Layout, asOf int64, out []schemas.Value, c *Co
 		was := at
 		for start := asOf - w.length; at > 0 && timeOf(e.ev[at-l.stride:]) > start; {
 			at -= l.stride
-			e.feed(l, at, wi, sc)
 		}
-		for _, f := range w.filters {
-			if t := sc.oldest[f+1]; t >= 0 {
-				x.next = min(x.next, t+w.length)
+		if x.unchanged = wi > 0 && at == was; !x.unchanged {
+			for i := range l.lanes {
+				if l.lanes[i].last >= wi && at < was {
+					e.feed(l, i, at, was, sc)
+				}
 			}
 		}
-		x.unchanged = wi > 0 && at == was
+		x.departures(l, w, at, was, sc)
 		for i := range w.features {
 			f := &w.features[i]
 			x.emit(f, &sc.lanes[f.lane], l.lanes[f.lane].scale)
@@ -123,51 +125,115 @@ func (e *Entity) evaluateSmall(l *Layout, asOf int64, out []schemas.Value, c *Co
 	return x.next
 }
 
-// feed adds the event at place at to all lanes that window wi or a wider one reads.
-func (e *Entity) feed(l *Layout, at, wi int, sc *scratch) {
-	ev := e.ev[at : at+l.stride]
-	t := timeOf(ev)
-	sc.oldest[0] = t
-	for i := 1; i < len(sc.oldest); i++ {
-		if l.filterFlag(i - 1).in(ev) {
-			sc.oldest[i] = t
+// departures finds when the first event leaves the window whose start lies before place from; those from place to on were in the window before.
+func (x *emitter) departures(l *Layout, w *windowOf, from, to int, sc *scratch) {
+	ev := x.e.ev
+	if from < to {
+		sc.oldest[0] = timeOf(ev[from:])
+		for i := 1; i < len(sc.oldest); i++ {
+			f := l.filterFlag(i - 1)
+			for at := from; at < to; at += l.stride {
+				if f.in(ev[at:]) {
+					sc.oldest[i] = timeOf(ev[at:])
+					break
+				}
+			}
 		}
 	}
-	for i := range l.lanes {
-		la := &l.lanes[i]
-		if la.last < wi || !la.passes(ev) {
-			continue
+	for _, f := range w.filters {
+		if t := sc.oldest[f+1]; t >= 0 {
+			x.next = min(x.next, t+w.length)
 		}
-		r := &sc.lanes[i]
-		r.n++
-		if la.needs == 0 {
-			continue
+	}
+}
+
+// feed adds the events from place lo up to hi to lane li. They are all before those it was given so far.
+func (e *Entity) feed(l *Layout, li, lo, hi int, sc *scratch) {
+	la, r := &l.lanes[li], &sc.lanes[li]
+	was := r.n
+	switch {
+	case la.needs == 0 && la.flag.mask|la.pass.mask == 0:
+		r.n += int64((hi - lo) / l.stride)
+	case la.needs&^(needSum|needSquares|needMin|needMax) == 0 && la.kind == schemas.Double:
+		e.feedDoubles(l, la, r, e.ev[lo:hi])
+	case la.needs == needSum && la.kind == schemas.Int:
+		e.feedInts(l, la, r, e.ev[lo:hi])
+	default:
+		for at := hi - l.stride; at >= lo; at -= l.stride {
+			if ev := e.ev[at : at+l.stride]; la.passes(ev) {
+				e.feedOne(la, r, ev)
+				if la.needs&needDistinct != 0 && sc.seen[li].add(la, e.ev, at) {
+					r.distinct++
+				}
+			}
 		}
+	}
+	if r.n != was {
 		r.stale()
-		if la.needs&needSum != 0 {
-			la.add(r.sum, ev)
+	}
+}
+
+// feedDoubles is feed for the moments and extremes of doubles.
+func (e *Entity) feedDoubles(l *Layout, la *lane, r *reading, ev []uint64) {
+	if r.n == 0 {
+		r.min.Hi, r.max.Hi = math.MaxInt64, math.MinInt64
+	}
+	for ; len(ev) > 0; ev = ev[l.stride:] {
+		if !la.passes(ev) {
+			continue
 		}
-		if la.needs&needSquares != 0 {
-			la.addSquare(r.squares, ev)
+		r.n++
+		x := math.Float64frombits(ev[la.word])
+		switch {
+		case la.needs&needSquares != 0:
+			agg.AddDouble(r.sum, r.squares, x)
+		case la.needs&needSum != 0:
+			r.sum.AddDouble(x)
 		}
 		if la.needs&(needMin|needMax) != 0 {
-			k := la.key(ev)
-			if r.n == 1 || k.Less(r.min) {
-				r.min = k
-			}
-			if r.n == 1 || r.max.Less(k) {
-				r.max = k
-			}
+			k := agg.DoubleKey(ev[la.word]).Hi
+			r.min.Hi, r.max.Hi = min(r.min.Hi, k), max(r.max.Hi, k)
 		}
-		if la.needs&needDistinct != 0 && sc.seen[i].add(la, e.ev, at) {
-			r.distinct++
+	}
+}
+
+// feedInts is feed for the sum of integers.
+func (e *Entity) feedInts(l *Layout, la *lane, r *reading, ev []uint64) {
+	var hi, lo, c uint64
+	for ; len(ev) > 0; ev = ev[l.stride:] {
+		if la.passes(ev) {
+			r.n++
+			v := ev[la.word]
+			lo, c = bits.Add64(lo, v, 0)
+			hi += uint64(int64(v)>>63) + c
 		}
-		if la.needs&needFirst != 0 {
-			r.first = e.moment(la, ev)
+	}
+	r.sum.AddInt(int64(hi), lo)
+}
+
+// feedOne adds an event to all but the distinct values of a lane that it passes.
+func (e *Entity) feedOne(la *lane, r *reading, ev []uint64) {
+	r.n++
+	if la.needs&needSum != 0 {
+		la.add(r.sum, ev)
+	}
+	if la.needs&needSquares != 0 {
+		la.addSquare(r.squares, ev)
+	}
+	if la.needs&(needMin|needMax) != 0 {
+		k := la.key(ev)
+		if r.n == 1 || k.Less(r.min) {
+			r.min = k
 		}
-		if la.needs&needLast != 0 && r.n == 1 {
-			r.last = e.moment(la, ev)
+		if r.n == 1 || r.max.Less(k) {
+			r.max = k
 		}
+	}
+	if la.needs&needFirst != 0 {
+		r.first = e.moment(la, ev)
+	}
+	if la.needs&needLast != 0 && r.n == 1 {
+		r.last = e.moment(la, ev)
 	}
 }
 

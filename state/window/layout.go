@@ -79,7 +79,9 @@ type lane struct {
 }
 
 // passes reports whether an event is in the lane: its filter holds and its column is not null.
-func (la *lane) passes(ev []uint64) bool { return la.pass.in(ev) && la.flag.in(ev) }
+func (la *lane) passes(ev []uint64) bool {
+	return la.flag.in(ev) && (la.pass.mask == 0 || la.pass.in(ev))
+}
 
 // windowOf are the features of one window length.
 type windowOf struct {
@@ -280,6 +282,10 @@ func (l *Layout) newLane(f *feature.Feature) lane {
 		if la.kind != schemas.Decimal {
 			la.scale = 0
 		}
+	}
+	if la.pass.word == la.flag.word { // one test for both
+		la.flag.mask |= la.pass.mask
+		la.pass.mask = 0
 	}
 	return la
 }
