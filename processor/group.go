@@ -260,7 +260,7 @@ func letterHeaders(p *feature.Plan, tp kafka.TP) []kafka.Header {
 // NewStep returns a step without a store.
 func NewStep(deps Deps, plan *feature.Plan, partition, partitions int32) *Step {
 	return &Step{
-		plan: plan, layout: deps.Layout, dec: deps.Decoder, now: deps.Now, tap: deps.Tap, cache: state.NewCache[*entity](deps.Budget),
+		plan: plan, layout: deps.Layout, dec: deps.Decoder, now: deps.Now, log: deps.Log.With("group", plan.Group, "version", plan.Version, "partition", partition), tap: deps.Tap, cache: state.NewCache[*entity](deps.Budget),
 		adm:  admission{plan: plan, partition: partition, partitions: partitions, maxBody: deps.Config.MaxBodyBytes},
 		row:  sink.Row{Values: make([]schemas.Value, len(plan.Features))},
 		cols: make([]schemas.Value, len(plan.Columns)),

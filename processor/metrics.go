@@ -26,6 +26,7 @@ type Metrics struct {
 	queueBytes    *prometheus.GaugeVec
 	deadLetters   *prometheus.CounterVec
 	valueErrors   *prometheus.CounterVec
+	schemaRetries *prometheus.CounterVec
 	failed        *prometheus.GaugeVec
 }
 
@@ -64,6 +65,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		queueBytes:    gauge("freshet_queue_bytes", "Rows waiting for Redis."),
 		deadLetters:   counter("freshet_dead_letters_total", "Records acknowledged by the dead-letter topic."),
 		valueErrors:   counter("freshet_value_errors_total", "Values that are null because of an overflow, an error of a derive, or an outgrown limit.", "kind"),
+		schemaRetries: counter("freshet_schema_retries_total", "Times that records waited because the registry could not tell their schema."),
 		failed:        gauge("freshet_shard_failed", "1 while a shard is stopped by an error."),
 	}
 }
@@ -84,6 +86,7 @@ type shardMetrics struct {
 	redisErrors   prometheus.Counter
 	refills       prometheus.Counter
 	deadLetters   prometheus.Counter
+	schemaRetries prometheus.Counter
 	failed        prometheus.Gauge
 	records       [reasons]prometheus.Counter
 	overflow      prometheus.Counter
@@ -102,6 +105,7 @@ func (m *Metrics) shard(group string, version int, partition int32) *shardMetric
 		state: m.stateBytes.WithLabelValues(l...), queue: m.queueBytes.WithLabelValues(l...), rows: m.rows.WithLabelValues(l...),
 		refused: m.refused.WithLabelValues(l...), coalesced: m.coalesced.WithLabelValues(l...), redisErrors: m.redisErrors.WithLabelValues(l...),
 		refills: m.refills.WithLabelValues(l...), deadLetters: m.deadLetters.WithLabelValues(l...), failed: m.failed.WithLabelValues(l...),
+		schemaRetries: m.schemaRetries.WithLabelValues(l...),
 	}
 	for r := range s.records {
 		s.records[r] = m.records.WithLabelValues(append(append([]string{}, l...), Reason(r).String())...)
@@ -143,6 +147,7 @@ func (m *shardMetrics) observe(s *Shard) {
 	m.overflow.Add(float64(st.Overflow - m.seen.Overflow))
 	m.deriveErrors.Add(float64(st.DeriveErrors - m.seen.DeriveErrors))
 	m.overLimit.Add(float64(st.OverLimit - m.seen.OverLimit))
+	m.schemaRetries.Add(float64(st.SchemaRetries - m.seen.SchemaRetries))
 	m.seen = *st
 	m.lag.Set(float64(max(s.end-s.step.meta.Position, 0)))
 	now := s.Now()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +28,7 @@ type Step struct {
 	dec    *event.Decoder
 	out    Rows
 	stats  Stats
+	log    *slog.Logger
 	now    func() time.Time
 	tap    func(*sink.Row)
 
@@ -76,6 +78,8 @@ type Stats struct {
 	Records [reasons]uint64
 	Rows    uint64
 	Decays  uint64
+
+	SchemaRetries uint64 // schema ids that the registry could not tell, each time it was asked
 	window.Counters
 }
 
@@ -195,6 +199,7 @@ func (s *Step) decode(ctx context.Context, rec *kafka.Record) error {
 	if len(rec.Value) > s.adm.maxBody {
 		return nil
 	}
+	wait := backoff{next: 50 * time.Millisecond}
 	for {
 		err := s.dec.Decode(rec.Value, s.cols, &s.scratch)
 		var need *event.NeedSchema
@@ -202,11 +207,13 @@ func (s *Step) decode(ctx context.Context, rec *kafka.Record) error {
 			return err
 		}
 		if err := s.dec.Prepare(ctx, need.ID); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
+			s.stats.SchemaRetries++
+			if err := wait.sleep(ctx, s.log, "a schema cannot be had; its records wait", err); err != nil {
+				return err
 			}
-			return fmt.Errorf("%w: %w", event.ErrUndecodable, err)
+			continue
 		}
+		wait.recovered(s.log, "the schema is there")
 	}
 }
 
