@@ -40,7 +40,7 @@ func TestCheck(t *testing.T) {
 		if s.mini != nil {
 			return
 		}
-		if !strings.Contains(info[0], "redis 7.") || !strings.Contains(info[0], "standalone, master") || !strings.Contains(info[0], "of no limit, maxmemory-policy noeviction") {
+		if !strings.Contains(info[0], ": redis 7.") && !strings.Contains(info[0], ": valkey ") || !strings.Contains(info[0], "standalone, master") || !strings.Contains(info[0], "of no limit, maxmemory-policy noeviction") {
 			t.Errorf("info is %q", info)
 		}
 		if err := c.rdb.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err(); err != nil {

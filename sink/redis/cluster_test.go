@@ -103,17 +103,19 @@ func TestCluster(t *testing.T) {
 		}
 	}
 	round("new cluster")
-	for _, s := range nodes {
+	for i, s := range nodes {
 		node := goredis.NewClient(&goredis.Options{Addr: s.addr})
 		if keys := node.DBSize(ctx).Val(); keys < entities/6 {
 			t.Errorf("%s holds %d of %d entities", s.addr, keys, entities)
 		}
-		if err := node.ScriptFlush(ctx).Err(); err != nil {
-			t.Error(err)
+		if i == 1 { // what the other nodes have written is not sent again: it would be Equal
+			if err := node.ScriptFlush(ctx).Err(); err != nil {
+				t.Error(err)
+			}
 		}
 		node.Close()
 	}
-	round("after SCRIPT FLUSH")
+	round("after SCRIPT FLUSH on one node")
 	moveSlot(t, ctx, c, r.keyPrefix+string(keys[7]), func() { round("while a slot moves") })
 	round("after a slot moved")
 
