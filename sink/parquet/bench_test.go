@@ -78,3 +78,74 @@ func cpuTime() time.Duration {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// BenchmarkSegment appends rows as sent and as acknowledged, a thousand at a time, into the page cache.
+func BenchmarkSegment(b *testing.B) {
+	spec := wideSpec()
+	rows := wideRows(1000, 1000)
+	times := make([]int64, len(rows))
+	for i := range rows {
+		times[i] = rows[i].AvailableAt
+	}
+	path := filepath.Join(b.TempDir(), "segment")
+	seg := createSegment(b, sink.OS, path, spec, nil)
+	cpu := cpuTime()
+	n := 0
+	for b.Loop() {
+		if seg.Len() > 64<<20 {
+			if err := seg.Close(); err != nil {
+				b.Fatal(err)
+			}
+			seg = createSegment(b, sink.OS, path, spec, nil)
+		}
+		first, err := seg.Sent(rows)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := seg.Acked(first, times); err != nil {
+			b.Fatal(err)
+		}
+		n += len(rows)
+	}
+	b.ReportMetric(float64(n)/(cpuTime()-cpu).Seconds(), "rows/CPU-s")
+	if err := seg.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkReadColumns reads available_at, the key and seven features of a part.
+func BenchmarkReadColumns(b *testing.B) {
+	const n = 300_000
+	spec := wideSpec()
+	dir := b.TempDir()
+	path := filepath.Join(dir, "part")
+	seg := createSegment(b, sink.OS, filepath.Join(dir, "segment"), spec, wideRows(n, 100_000))
+	defer seg.Close()
+	part, err := WritePart(sink.OS, path, seg, spec, PartInfo{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	names := []string{"user_id", ColumnAvailableAt}
+	for _, f := range spec.Features[5:12] {
+		names = append(names, f.Name)
+	}
+	var c Column
+	cpu := cpuTime()
+	for b.Loop() {
+		r, err := OpenPart(sink.OS, path, part)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for g := range r.RowGroups() {
+			for _, name := range names {
+				if err := r.ReadColumn(g, name, &c); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		if err := r.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(n*float64(b.N)/(cpuTime()-cpu).Seconds(), "rows/CPU-s")
+}

@@ -1,3 +1,4 @@
+// Package parquet is the log: row segments, the Parquet parts made of them, and the manifests that commit both. FORMAT.md describes the files.
 package parquet
 
 import (
