@@ -214,12 +214,7 @@ func (e *Entity) feedInts(l *Layout, la *lane, r *reading, ev []uint64) {
 // feedOne adds an event to all but the distinct values of a lane that it passes.
 func (e *Entity) feedOne(la *lane, r *reading, ev []uint64) {
 	r.n++
-	if la.needs&needSum != 0 {
-		la.add(r.sum, ev)
-	}
-	if la.needs&needSquares != 0 {
-		la.addSquare(r.squares, ev)
-	}
+	la.addTo(r.sum, r.squares, ev)
 	if la.needs&(needMin|needMax) != 0 {
 		k := la.key(ev)
 		if r.n == 1 || k.Less(r.min) {
@@ -245,50 +240,54 @@ func (e *Entity) moment(la *lane, ev []uint64) moment {
 	return m
 }
 
-// add adds the event's column to a sum.
-func (la *lane) add(s *agg.Sum, ev []uint64) {
-	switch la.kind {
-	case schemas.Double:
-		s.AddDouble(math.Float64frombits(ev[la.word]))
-	case schemas.Decimal:
-		s.AddInt(int64(ev[la.word]), ev[la.word+1])
-	default:
-		s.AddInt(int64(ev[la.word])>>63, ev[la.word])
+// addTo adds the event's column to a sum and its square to q, as far as the lane needs them.
+func (la *lane) addTo(s *agg.Sum, q *agg.Squares, ev []uint64) {
+	if la.needs&needSum == 0 {
+		return
+	}
+	squares := la.needs&needSquares != 0
+	if la.kind == schemas.Double {
+		if x := math.Float64frombits(ev[la.word]); squares {
+			agg.AddDouble(s, q, x)
+		} else {
+			s.AddDouble(x)
+		}
+		return
+	}
+	hi, lo := la.integer(ev)
+	s.AddInt(hi, lo)
+	if squares {
+		q.AddInt(hi, lo)
 	}
 }
 
-func (la *lane) sub(s *agg.Sum, ev []uint64) {
-	switch la.kind {
-	case schemas.Double:
-		s.SubDouble(math.Float64frombits(ev[la.word]))
-	case schemas.Decimal:
-		s.SubInt(int64(ev[la.word]), ev[la.word+1])
-	default:
-		s.SubInt(int64(ev[la.word])>>63, ev[la.word])
+// subFrom takes out what addTo added.
+func (la *lane) subFrom(s *agg.Sum, q *agg.Squares, ev []uint64) {
+	if la.needs&needSum == 0 {
+		return
+	}
+	squares := la.needs&needSquares != 0
+	if la.kind == schemas.Double {
+		if x := math.Float64frombits(ev[la.word]); squares {
+			agg.SubDouble(s, q, x)
+		} else {
+			s.SubDouble(x)
+		}
+		return
+	}
+	hi, lo := la.integer(ev)
+	s.SubInt(hi, lo)
+	if squares {
+		q.SubInt(hi, lo)
 	}
 }
 
-// addSquare adds the square of the event's column.
-func (la *lane) addSquare(q *agg.Squares, ev []uint64) {
-	switch la.kind {
-	case schemas.Double:
-		q.AddDouble(math.Float64frombits(ev[la.word]))
-	case schemas.Decimal:
-		q.AddInt(int64(ev[la.word]), ev[la.word+1])
-	default:
-		q.AddInt(int64(ev[la.word])>>63, ev[la.word])
+// integer returns the event's column as 128 bits.
+func (la *lane) integer(ev []uint64) (hi int64, lo uint64) {
+	if la.kind == schemas.Decimal {
+		return int64(ev[la.word]), ev[la.word+1]
 	}
-}
-
-func (la *lane) subSquare(q *agg.Squares, ev []uint64) {
-	switch la.kind {
-	case schemas.Double:
-		q.SubDouble(math.Float64frombits(ev[la.word]))
-	case schemas.Decimal:
-		q.SubInt(int64(ev[la.word]), ev[la.word+1])
-	default:
-		q.SubInt(int64(ev[la.word])>>63, ev[la.word])
-	}
+	return int64(ev[la.word]) >> 63, ev[la.word]
 }
 
 // key returns the event's column as an ordered key.

@@ -395,12 +395,7 @@ func (s *windowState) fold(l *Layout, w *windowOf, ev []uint64) {
 		}
 		c := &s.cells[i]
 		c.n++
-		if la.needs&needSum != 0 {
-			la.add(&c.sum, ev)
-		}
-		if la.needs&needSquares != 0 {
-			la.addSquare(&c.squares, ev)
-		}
+		la.addTo(&c.sum, &c.squares, ev)
 	}
 	for i := range w.firsts {
 		f, t := &s.firsts[i], timeOf(ev)
@@ -449,12 +444,7 @@ func (b *large) leave(l *Layout, s *windowState, w *windowOf, ev []uint64) {
 		}
 		c := &s.cells[i]
 		c.n--
-		if la.needs&needSum != 0 {
-			la.sub(&c.sum, ev)
-		}
-		if la.needs&needSquares != 0 {
-			la.subSquare(&c.squares, ev)
-		}
+		la.subFrom(&c.sum, &c.squares, ev)
 		if la.needs&needDistinct != 0 && b.isLast(la, li, ev) {
 			c.distinct--
 		}
