@@ -142,7 +142,7 @@ type partWriter struct {
 	types   []schemas.Type // of the key columns
 	hash    parquet.Value  // definition_hash
 
-	out     *parquet.Writer
+	out     *parquet.GenericWriter[any]
 	columns []column
 	row     sink.Row        // decoded last; aliases data
 	keys    []schemas.Value // of its entity
@@ -219,7 +219,7 @@ func (w *partWriter) encode(out io.Writer, part *Part) error {
 	if err != nil {
 		return err
 	}
-	w.out = parquet.NewWriter(out, w.config(schema, part))
+	w.out = parquet.NewGenericWriter[any](out, w.config(schema, part))
 	for _, c := range w.out.ColumnWriters() {
 		w.columns = append(w.columns, column{writer: c, values: make([]parquet.Value, 0, batchRows)})
 	}
