@@ -196,6 +196,9 @@ func (r *Reader) answerPart(f *fetcher, rp *kmsg.FetchResponseTopicPartition, a 
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if a.from != a.part.next {
+		return // paused, and sent back to what was dropped, while the request was under way
+	}
 	if next > a.from || err == nil {
 		r.deliver(a.part, Fetch{TP: a.part.tp, Records: records, Next: next, End: end, LogStart: rp.LogStartOffset}, size)
 	}

@@ -70,6 +70,7 @@ type part struct {
 	tp       TP
 	topicID  [16]byte // zero until first looked up
 	next     int64    // the offset to ask for next
+	polled   int64    // the position after what was polled
 	leader   int32    // −1: to be looked up
 	paused   bool
 	removed  bool
@@ -107,7 +108,7 @@ func NewReader(cfg Config, log *slog.Logger, metrics *Metrics) (*Reader, error) 
 // Add starts reading tp at offset (≥ 0). A partition that is being read is put there instead. A topic that does not exist is an error of
 // its fetches, and is read once it does. Up to Config.PartitionBufferBytes wait to be polled; one answer of the broker may go beyond.
 func (r *Reader) Add(tp TP, offset int64) {
-	p := &part{tp: tp, next: max(offset, 0), leader: -1}
+	p := &part{tp: tp, next: max(offset, 0), polled: max(offset, 0), leader: -1}
 	r.mu.Lock()
 	if old := r.parts[tp]; old != nil {
 		p.paused, p.leader, p.topicID = old.paused, old.leader, old.topicID
@@ -141,7 +142,8 @@ func (r *Reader) drop(p *part) {
 	r.setLag(p, 0)
 }
 
-// Pause stops fetching tp and keeps what is fetched already until it is resumed.
+// Pause stops fetching tp. What is fetched already is kept until it is resumed, unless half of Config.ReaderBufferBytes is in use: then it
+// is fetched again, lest partitions that are paused for long take the room of the others.
 func (r *Reader) Pause(tp TP) { r.setPaused(tp, true) }
 
 // Resume is the opposite of Pause.
@@ -155,6 +157,10 @@ func (r *Reader) setPaused(tp TP, paused bool) {
 		return
 	}
 	p.paused = paused
+	if paused && r.crowded() {
+		r.release(p)
+		p.queue, p.next, p.told = nil, p.polled, false
+	}
 	leader := p.leader
 	r.mu.Unlock()
 	if !paused {
@@ -162,6 +168,9 @@ func (r *Reader) setPaused(tp TP, paused bool) {
 		r.wake(leader)
 	}
 }
+
+// crowded reports whether paused partitions must not hold more. r.mu is held.
+func (r *Reader) crowded() bool { return r.buffered > r.cfg.ReaderBufferBytes/2 }
 
 // Poll returns the fetches that have come since the last Poll, each partition's in order, and waits while there are none. It returns
 // ctx's error, or ErrClosed.
@@ -197,7 +206,10 @@ func (r *Reader) take() []Fetch {
 			kept = append(kept, p)
 			continue
 		}
-		fetches = append(fetches, p.queue...)
+		for _, f := range p.queue {
+			fetches = append(fetches, f)
+			p.polled = f.Next
+		}
 		if full || p.buffered >= r.cfg.PartitionBufferBytes {
 			wake = append(wake, p.leader)
 		}
@@ -237,8 +249,8 @@ func (r *Reader) setLag(p *part, lag int64) {
 
 // deliver puts what an answer said into p's queue, if it is news. size is the bytes of its records. r.mu is held.
 func (r *Reader) deliver(p *part, f Fetch, size int) {
-	if p.removed {
-		return
+	if p.removed || p.paused && r.crowded() {
+		return // asked for again when it is resumed
 	}
 	if f.Err == nil {
 		p.next, p.failures, p.retryAt = f.Next, 0, time.Time{}

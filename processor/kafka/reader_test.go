@@ -335,6 +335,107 @@ func TestBuffersAreBounded(t *testing.T) {
 	}
 }
 
+// Partitions that are paused with full buffers leave room for the others, and nothing of theirs is lost or read twice.
+func TestPausedPartitionsDoNotStarveOthers(t *testing.T) {
+	t.Parallel()
+	_, cfg := cluster(t)
+	topic := newTopic(t, cfg, 2, nil)
+	const n = 400
+	big := make([]Record, n)
+	for i := range big {
+		big[i] = Record{Value: bytes.Repeat([]byte{byte(i)}, 10_000)}
+	}
+	for p := range int32(2) {
+		for i := 0; i < n; i += 20 {
+			write(t, cfg, TP{topic, p}, big[i:i+20])
+		}
+	}
+	cfg.PartitionFetchBytes, cfg.ReaderBufferBytes = 1<<10, 1<<20
+	r := reader(t, cfg)
+	slow, quick := TP{topic, 0}, TP{topic, 1}
+	read := func(tp TP, got *int64) {
+		t.Helper()
+		await(t, r, func(f Fetch) bool {
+			for _, rec := range f.Records {
+				if f.TP != tp || rec.Offset != *got || rec.Value[0] != byte(*got) {
+					t.Fatalf("%v, offset %d after %d", f.TP, rec.Offset, *got)
+				}
+				*got++
+			}
+			return f.TP == tp && f.Next == n
+		})
+	}
+	r.Add(slow, 0)
+	time.Sleep(300 * time.Millisecond) // its records fill all there is
+	r.Pause(slow)
+	r.Add(quick, 0)
+	var a, b int64
+	read(quick, &b)
+	r.Remove(quick)
+	r.Resume(slow)
+	read(slow, &a)
+	if a != n || b != n {
+		t.Errorf("read %d and %d records", a, b)
+	}
+}
+
+// Whatever is paused and resumed, and when: each record comes once, in order.
+func TestPausingAtRandom(t *testing.T) {
+	t.Parallel()
+	c, cfg := fake(t)
+	topic := newTopic(t, cfg, 3, nil)
+	const n = 300
+	big := make([]Record, n)
+	for i := range big {
+		big[i] = Record{Value: make([]byte, 10_000)}
+	}
+	for p := range int32(3) {
+		for i := 0; i < n; i += 10 {
+			write(t, cfg, TP{topic, p}, big[i:i+10])
+		}
+	}
+	cfg.PartitionFetchBytes, cfg.ReaderBufferBytes, cfg.FetchMaxWait = 1<<10, 1<<20, 5*time.Millisecond
+	c.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		time.Sleep(2 * time.Millisecond) // so that most pauses come while a request is under way
+		return nil, nil, false
+	})
+	r := reader(t, cfg)
+	for p := range int32(3) {
+		r.Add(TP{topic, p}, 0)
+	}
+	rng := rand.New(rand.NewPCG(9, 9))
+	var next [3]int64
+	ctx := within(t)
+	for next != [3]int64{n, n, n} {
+		for p := range int32(3) {
+			if rng.IntN(2) == 0 {
+				r.Pause(TP{topic, p})
+			} else {
+				r.Resume(TP{topic, p})
+			}
+		}
+		time.Sleep(time.Duration(rng.IntN(5)) * time.Millisecond)
+		if rng.IntN(3) > 0 {
+			continue
+		}
+		short, cancel := context.WithTimeout(ctx, time.Millisecond)
+		fetches, err := r.Poll(short)
+		cancel()
+		if ctx.Err() != nil || err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("at %v: %v", next, err)
+		}
+		for _, f := range fetches {
+			for _, rec := range f.Records {
+				if rec.Offset != next[f.TP.Partition] {
+					t.Fatalf("partition %d: offset %d after %d", f.TP.Partition, rec.Offset, next[f.TP.Partition])
+				}
+				next[f.TP.Partition]++
+			}
+		}
+	}
+}
+
 func gauge(t *testing.T, g prometheus.Gauge) float64 {
 	t.Helper()
 	var m dto.Metric
