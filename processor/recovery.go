@@ -34,7 +34,12 @@ func (s *Shard) recover(ctx context.Context) error {
 	}
 	if m == nil {
 		m = s.firstManifest(start, end)
-	} else if m, err = s.claim(m, start, end); err != nil {
+	} else if c, err := s.claim(m, start, end); err == nil {
+		m = c
+	} else if errors.Is(err, errOffsets) && s.anew() {
+		s.log.Warn("the state is begun anew under the next generation", "instead_of", err)
+		m = s.nextGeneration(m, start, end)
+	} else {
 		return err
 	}
 	if err := parquet.PublishManifest(ctx, s.Bucket, m); err != nil {
@@ -72,6 +77,19 @@ func (s *Shard) firstManifest(start, end int64) *parquet.Manifest {
 	}
 }
 
+// anew reports whether a person has allowed this group version to begin its state anew.
+func (s *Shard) anew() bool {
+	return s.Config.NewGeneration[fmt.Sprintf("%s@%d", s.plan.Group, s.plan.Version)]
+}
+
+// nextGeneration begins the state anew behind m: what the partition holds now is history, and its rows become available after all before.
+func (s *Shard) nextGeneration(m *parquet.Manifest, start, end int64) *parquet.Manifest {
+	c := s.firstManifest(start, end)
+	c.Seq, c.Epoch, c.Generation = m.Seq+1, m.Epoch+1, max(c.Generation, m.Generation+1)
+	c.AvailableClock, c.Segment, c.PartsFull = m.AvailableClock, m.Segment, false
+	return c
+}
+
 // claim is the manifest that takes the shard over: the same state under the next epoch. The former owner's next manifest loses the race.
 func (s *Shard) claim(m *parquet.Manifest, start, end int64) (*parquet.Manifest, error) {
 	switch {
@@ -81,10 +99,10 @@ func (s *Shard) claim(m *parquet.Manifest, start, end int64) (*parquet.Manifest,
 		return nil, permanent("topic %s had %d partitions when %s first ran and has %d now, so entities have moved between partitions: start a new `version:` of group %s, which reads the topic anew",
 			s.tp.Topic, m.Partitions, s.id, s.partitions, s.plan.Group)
 	case m.TopicID != s.topicID, m.Position > end:
-		return nil, permanent("topic %s was created anew or truncated: the position of %s is %d, the partition ends at %d; offsets have lost their meaning: start a new `version:`, or begin this one's state anew with --new-generation %s@%d",
+		return nil, offsets("topic %s was created anew or truncated: the position of %s is %d, the partition ends at %d; offsets have lost their meaning: start a new `version:`, or begin this one's state anew with --new-generation %s@%d",
 			s.tp.Topic, s.id, m.Position, end, s.plan.Group, s.plan.Version)
 	case m.Position < start:
-		return nil, permanent("records %d to %d of %s were deleted before %s had read them (retention): what they would have counted is lost; start a new `version:`, or begin this one's state anew with --new-generation %s@%d",
+		return nil, offsets("records %d to %d of %s were deleted before %s had read them (retention): what they would have counted is lost; start a new `version:`, or begin this one's state anew with --new-generation %s@%d",
 			m.Position, start-1, s.tp.Topic, s.id, s.plan.Group, s.plan.Version)
 	}
 	c := *m
@@ -107,7 +125,7 @@ func (s *Shard) notLost(ctx context.Context, m *parquet.Manifest) error {
 				s.refill.active = true
 			}
 			if ok && (m == nil || p.Store == m.Store && p.Seq > m.Seq) {
-				if s.Config.NewGeneration[fmt.Sprintf("%s@%d", s.plan.Group, s.plan.Version)] {
+				if s.anew() {
 					return nil
 				}
 				have := "none"
@@ -324,4 +342,15 @@ func (s *Shard) close() error {
 	return err
 }
 
+// errOffsets says that offsets have lost their meaning, or that records are gone: --new-generation gets over it.
+var errOffsets = errors.New("offsets")
+
 func permanent(format string, args ...any) error { return permanentError{fmt.Errorf(format, args...)} }
+
+type offsetsError struct{ error }
+
+func (e offsetsError) Unwrap() error { return e.error }
+
+func (offsetsError) Is(target error) bool { return target == errOffsets }
+
+func offsets(format string, args ...any) error { return offsetsError{permanent(format, args...)} }
