@@ -142,12 +142,9 @@ func (x *extrema) drop(bound int64) {
 // enlarge makes a small entity large.
 func (e *Entity) enlarge(l *Layout) {
 	b := &large{}
-	ev := make([]uint64, len(e.ev), chunkMax*l.stride)
-	copy(ev, e.ev)
-	b.addChunk(0, &chunk{no: e.extra().chunks, ev: ev})
-	e.ext.chunks++
+	b.addChunk(0, &chunk{no: e.nextChunk(), ev: e.ev})
 	b.markDirty(b.chunks[0])
-	b.n = len(ev) / l.stride
+	b.n = len(e.ev) / l.stride
 	e.ev, e.big = nil, b
 	b.build(l, e)
 }
