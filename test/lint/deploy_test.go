@@ -80,3 +80,13 @@ func TestDashboardIsWhole(t *testing.T) {
 		t.Error("no panels were found")
 	}
 }
+
+// TestStopBoundsAgree: whoever stops freshet waits 10 s longer than it takes to drain.
+func TestStopBoundsAgree(t *testing.T) {
+	drain := names(deployed(t, "freshet.yaml"), `drain: (\d+)s`)
+	unit := names(deployed(t, "freshet.service"), `(?m)^TimeoutStopSec=(\d+)s$`)
+	compose := names(deployed(t, "compose.yaml"), `stop_grace_period: (\d+)s`)
+	if !slices.Equal(drain, []string{"20"}) || !slices.Equal(unit, []string{"30"}) || !slices.Equal(compose, unit) {
+		t.Errorf("freshet drains for %s s, systemd waits %s s, compose %s s", drain, unit, compose)
+	}
+}
