@@ -215,7 +215,7 @@ func (c *Client) tryWrite(ctx context.Context) error {
 	key := c.cfg.Prefix + ":_check:" + rand.Text()
 	version := "00000000-0000000000000000-000000000000"
 	const ttl = 60_000 // ms
-	err := writeScript.Run(ctx, c.rdb, []string{key}, "0", ttl, 1, "f", version, "0", "", 0, "1").Err()
+	err := writeScript.Run(ctx, c.rdb, []string{key}, "0", ttl, 1, "f", version, "0", "", "", "1").Err()
 	if err == nil {
 		err = c.rdb.Del(ctx, key).Err()
 	}

@@ -7,25 +7,40 @@ import goredis "github.com/redis/go-redis/v9"
 //
 //	KEYS      the entities' hashes
 //	ARGV      partition, TTL in ms (0: never expires), number of features, their names, then for each entity:
-//	          _v, _t, _u, the number n of null features, their n places (from 1, ascending), the values of the others
+//	          _v, _t, _u, the places of null features (from 1, joined by ','), the values of the others
 //
 // It answers one digit an entity, an Outcome. Field names are sent once: each argument becomes a Lua string, which costs more than filling a
 // table here (name–value pairs that unpack could take from ARGV as they are were 10 % slower; one MessagePack argument an entity gained
-// nothing). HDEL looks for each of its fields, so it is called only where the hash holds more fields than were set. Versions are fixed-width
-// text, so that Lua's comparison by the server's locale is right (Check asks the server).
+// nothing). Entities with the same nulls, of which windows leave few kinds, share a table with the names in place. HDEL looks for each of
+// its fields, so it is called only where the hash holds more fields than were set. Versions are fixed-width text, so that Lua's comparison
+// by the server's locale is right (Check asks the server).
 var writeScript = goredis.NewScript(`
 local A, K, call = ARGV, KEYS, redis.call
 local partition, ttl, features = A[1], A[2], tonumber(A[3])
-local full, part, gone, out = {'_v', '', '_t', '', '_u', '', '_p', partition}, {'_v', '', '_t', '', '_u', '', '_p', partition}, {}, {}
-for f = 1, features do full[2*f+7] = A[f+3] end
 local expire_at
 if ttl ~= '0' then
   local now = call('TIME')
   expire_at = string.format('%.0f', now[1]*1000 + math.floor(now[2]/1000) + ttl)
 end
-local a = features + 4
+
+local shapes = {}
+local function shape(nulls)
+  local set, gone, null = {'_v', '', '_t', '', '_u', '', '_p', partition}, {}, {}
+  for place in string.gmatch(nulls, '%d+') do null[tonumber(place)] = true end
+  local last = 8
+  for f = 1, features do
+    if null[f] then gone[#gone+1] = A[f+3]
+    else set[last+1], last = A[f+3], last+2 end
+  end
+  shapes[nulls] = {set = set, last = last, gone = gone}
+  return shapes[nulls]
+end
+
+local a, out = features + 4, {}
 for i = 1, #K do
-  local key, version, nulls = K[i], A[a], tonumber(A[a+3])
+  local key, version, nulls = K[i], A[a], A[a+3]
+  local s = shapes[nulls] or shape(nulls)
+  local set, last = s.set, s.last
   local stored, outcome = call('HGET', key, '_v'), 0
   if stored then
     if call('HGET', key, '_p') ~= partition then outcome = 3
@@ -33,28 +48,18 @@ for i = 1, #K do
     elseif stored == version then outcome = 1 end
   end
   if outcome < 2 then
-    local set, last, v = full, 2*features + 8, a + 4
-    if nulls == 0 then
-      for f = 0, features-1 do full[2*f+10] = A[v+f] end
-    else
-      set, last, v = part, 8, v + nulls
-      local from = 1
-      for n = 1, nulls do
-        local null = tonumber(A[a+3+n])
-        for f = from, null-1 do part[last+1], part[last+2], last, v = A[f+3], A[v], last+2, v+1 end
-        gone[n], from = A[null+3], null+1
-      end
-      for f = from, features do part[last+1], part[last+2], last, v = A[f+3], A[v], last+2, v+1 end
-    end
     set[2], set[4], set[6] = version, A[a+1], A[a+2]
+    local v = a + 4
+    for n = 10, last, 2 do set[n], v = A[v], v+1 end
     for n = 1, last, 1000 do call('HSET', key, unpack(set, n, math.min(n+999, last))) end
-    if nulls > 0 and call('HLEN', key)*2 > last then
-      for n = 1, nulls, 1000 do call('HDEL', key, unpack(gone, n, math.min(n+999, nulls))) end
+    local gone = s.gone
+    if #gone > 0 and call('HLEN', key)*2 > last then
+      for n = 1, #gone, 1000 do call('HDEL', key, unpack(gone, n, math.min(n+999, #gone))) end
     end
     if expire_at then call('PEXPIREAT', key, expire_at) elseif stored then call('PERSIST', key) end
   end
   out[i] = outcome
-  a = a + 4 + features
+  a = a + last/2
 end
 return table.concat(out)
 `)

@@ -124,6 +124,7 @@ func (w *Writer) pipeline(ctx context.Context, b *batch, rows []sink.Row, out []
 type batch struct {
 	arena   []byte
 	ends    []int    // of each text in arena
+	starts  []int    // of each row in ends and texts, and the end of the last
 	texts   []string // over a copy of arena
 	args    []any    // of all scripts
 	scripts []script
@@ -148,10 +149,9 @@ func (c *Client) release(b *batch) {
 	c.batches.Put(b)
 }
 
-// fill lays out the arguments of rows. The texts of a row are, in this order: key, version, as-of, valid-until, number of nulls, their
-// places, values.
+// fill lays out the arguments of rows. The texts of a row are, in this order: key, version, as-of, valid-until, places of nulls, values.
 func (b *batch) fill(w *Writer, rows []sink.Row) {
-	b.arena, b.ends, b.scripts = b.arena[:0], b.ends[:0], b.scripts[:0]
+	b.arena, b.ends, b.starts, b.scripts = b.arena[:0], b.ends[:0], b.starts[:0], b.scripts[:0]
 	for first := 0; first < len(rows); {
 		s := script{first: first}
 		for start := len(b.arena); s.rows < w.rows && first < len(rows) && (s.rows == 0 || len(b.arena)-start < scriptBytes); first++ {
@@ -160,6 +160,7 @@ func (b *batch) fill(w *Writer, rows []sink.Row) {
 		}
 		b.scripts = append(b.scripts, s)
 	}
+	b.starts = append(b.starts, len(b.ends))
 	all := string(b.arena)
 	if cap(b.texts) < len(b.ends) {
 		b.texts = make([]string, len(b.ends)+len(b.ends)/4)
@@ -174,6 +175,7 @@ func (b *batch) fill(w *Writer, rows []sink.Row) {
 }
 
 func (b *batch) row(w *Writer, r *sink.Row) {
+	b.starts = append(b.starts, len(b.ends))
 	a := append(append(b.arena, w.keyPrefix...), r.Entity...)
 	ends := append(b.ends, len(a))
 	a = r.Version.AppendText(a)
@@ -184,22 +186,15 @@ func (b *batch) row(w *Writer, r *sink.Row) {
 		a = strconv.AppendInt(a, r.ValidUntil, 10)
 	}
 	ends = append(ends, len(a))
-	nulls := 0
-	for i := range r.Values {
+	for i, first := 0, true; i < len(r.Values); i++ {
 		if r.Values[i].IsNull() {
-			nulls++
-		}
-	}
-	a = strconv.AppendInt(a, int64(nulls), 10)
-	ends = append(ends, len(a))
-	if nulls > 0 {
-		for i := range r.Values {
-			if r.Values[i].IsNull() {
-				a = strconv.AppendInt(a, int64(i+1), 10)
-				ends = append(ends, len(a))
+			if !first {
+				a = append(a, ',')
 			}
+			a, first = strconv.AppendInt(a, int64(i+1), 10), false
 		}
 	}
+	ends = append(ends, len(a))
 	for i := range r.Values {
 		if !r.Values[i].IsNull() {
 			a = sink.AppendText(a, r.Values[i], w.spec.Features[i].Type)
@@ -211,18 +206,17 @@ func (b *batch) row(w *Writer, r *sink.Row) {
 
 // layout builds each script's arguments: EVALSHA sha keys… head… rows…
 func (b *batch) layout(w *Writer) {
-	perRow := 5 + len(w.spec.Features)
 	b.args = b.args[:0]
 	for i := range b.scripts {
 		s := &b.scripts[i]
 		s.from = len(b.args)
 		b.args = append(b.args, "evalsha", writeScript.Hash(), s.rows)
 		for r := s.first; r < s.first+s.rows; r++ {
-			b.args = append(b.args, &b.texts[r*perRow])
+			b.args = append(b.args, &b.texts[b.starts[r]])
 		}
 		b.args = append(b.args, w.head...)
 		for r := s.first; r < s.first+s.rows; r++ {
-			for j := r*perRow + 1; j < (r+1)*perRow; j++ {
+			for j := b.starts[r] + 1; j < b.starts[r+1]; j++ {
 				b.args = append(b.args, &b.texts[j])
 			}
 		}
