@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -215,6 +216,36 @@ func TestDatabase(t *testing.T) {
 		}
 		if err := tryOne(t, open(t, s, func(cfg *Config) { cfg.DB = 99_999 }), 1); s.cmd != nil && (err == nil || !strings.Contains(err.Error(), "redis.db")) {
 			t.Error(fmt.Errorf("database 99999: %w", err))
+		}
+	})
+}
+
+func TestVersionsOfAGroup(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *server) {
+		c := open(t, s, func(cfg *Config) { cfg.Prefix = "f*" })
+		for _, told := range []struct {
+			group   string
+			version int
+		}{{"g", 10}, {"g", 2}, {"g", 2}, {"g2", 7}, {"gg", 3}} {
+			spec := purchases
+			spec.Group, spec.Version = told.group, told.version
+			for partition := range int32(3) {
+				if err := c.Writer(spec, partition).WriteProgress(t.Context(), Progress{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		other := open(t, s, func(cfg *Config) { cfg.Prefix = "fx" }) // which the other prefix would match as a pattern
+		spec := purchases
+		spec.Group, spec.Version = "g", 5
+		if err := other.Writer(spec, 0).WriteProgress(t.Context(), Progress{}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.Versions(t.Context(), "g"); err != nil || !slices.Equal(got, []int{2, 10}) {
+			t.Errorf("the versions are %v, %v", got, err)
+		}
+		if got, err := c.Versions(t.Context(), "nobody"); err != nil || len(got) > 0 {
+			t.Errorf("the versions are %v, %v", got, err)
 		}
 	})
 }

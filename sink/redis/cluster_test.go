@@ -61,52 +61,24 @@ func TestCluster(t *testing.T) {
 		t.Errorf("run ids are %v, %v", ids, err)
 	}
 
-	const entities = 300
 	w, r := c.Writer(purchases, 3), c.Reader(purchases, 0)
 	var keys [][]byte
-	for n := range entities {
+	for n := range clusterEntities {
 		keys = append(keys, fmt.Appendf(nil, "{%d", n)) // no hash tag, whatever the entity holds
 	}
 	n := int64(0)
 	round := func(what string) {
 		t.Helper()
-		n += 2
-		var rows []sink.Row
-		for _, k := range keys {
-			rows = append(rows, purchase(string(k), n), purchase(string(k), n-1), purchase(string(k), n+1))
-		}
-		n++
-		out := make([]Outcome, len(rows))
-		if err := w.Write(ctx, rows, out); err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-		for i, o := range out {
-			if want := [...]Outcome{Written, Stale, Written}[i%3]; o != want {
-				t.Fatalf("%s: row %d is %s, want %s", what, i, o, want)
-			}
-		}
-		vs, err := r.GetFeatureVectors(ctx, keys, nil)
-		if err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-		for i := range vs {
-			if count, ok := vs[i].Int64("count_7d"); !ok || count != n || vs[i].Version.Offset != n {
-				t.Fatalf("%s: entity %s is at %s, want %d", what, keys[i], vs[i].Version, n)
-			}
-		}
-		versions, ok, err := w.Versions(ctx, keys)
-		if err != nil || !ok[0] || versions[entities-1].Offset != n {
-			t.Fatalf("%s: versions are %v, %v", what, versions, err)
-		}
-		if err := w.WriteProgress(ctx, Progress{Position: n}); err != nil {
+		n += 3
+		if err := writeAndRead(ctx, w, r, keys, n); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
 	}
 	round("new cluster")
 	for i, s := range nodes {
 		node := goredis.NewClient(&goredis.Options{Addr: s.addr})
-		if keys := node.DBSize(ctx).Val(); keys < entities/6 {
-			t.Errorf("%s holds %d of %d entities", s.addr, keys, entities)
+		if keys := node.DBSize(ctx).Val(); keys < clusterEntities/6 {
+			t.Errorf("%s holds %d of %d entities", s.addr, keys, clusterEntities)
 		}
 		if i == 1 { // what the other nodes have written is not sent again: it would be Equal
 			if err := node.ScriptFlush(ctx).Err(); err != nil {
@@ -137,6 +109,42 @@ func TestCluster(t *testing.T) {
 	if ids, err := c.RunIDs(ctx); err == nil {
 		t.Errorf("with a node down, run ids are %v", ids)
 	}
+}
+
+const clusterEntities = 300
+
+// writeAndRead writes versions n−1, n−2 and n of each entity, and reads them back.
+func writeAndRead(ctx context.Context, w *Writer, r *Reader, keys [][]byte, n int64) error {
+	var rows []sink.Row
+	for _, k := range keys {
+		rows = append(rows, purchase(string(k), n-1), purchase(string(k), n-2), purchase(string(k), n))
+	}
+	out := make([]Outcome, len(rows))
+	if err := w.Write(ctx, rows, out); err != nil {
+		return err
+	}
+	for i, o := range out {
+		if want := [...]Outcome{Written, Stale, Written}[i%3]; o != want {
+			return fmt.Errorf("row %d is %s, want %s", i, o, want)
+		}
+	}
+	vs, err := r.GetFeatureVectors(ctx, keys, nil)
+	if err != nil {
+		return err
+	}
+	for i := range vs {
+		if count, ok := vs[i].Int64("count_7d"); !ok || count != n || vs[i].Version.Offset != n {
+			return fmt.Errorf("entity %s is at %s, want %d", keys[i], vs[i].Version, n)
+		}
+	}
+	versions, ok, err := w.Versions(ctx, keys)
+	if err != nil {
+		return err
+	}
+	if last := len(keys) - 1; !ok[0] || !ok[last] || versions[last].Offset != n {
+		return fmt.Errorf("the last entity's version is %s, want %d", versions[last], n)
+	}
+	return w.WriteProgress(ctx, Progress{Position: n})
 }
 
 // moveSlot moves key's slot to another primary; during is called while its keys lie on both.
