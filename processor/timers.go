@@ -13,12 +13,13 @@ const (
 )
 
 // timers is the near end of the store's timers of one kind, in memory. Every armed timer is in the store; those with at < until are in near as
-// well, so that a tick costs a heap's pop, not a scan. It is bounded: when near outgrows its limit it is dropped and read again.
-// The shard's goroutine owns it.
+// well, so that a tick costs a heap's pop, not a scan. Near is bounded: it is read ahead as far as its limit goes, and where one instant has
+// more timers than that, in turns. The shard's goroutine owns it.
 type timers struct {
 	kind  uint8
 	store *state.Store
 	limit int
+	ahead int64 // ms that refill reads ahead: doubled while few timers are found, halved when the limit is
 	near  timerHeap
 	until int64
 }
@@ -59,7 +60,7 @@ func (t *timers) peek(upTo int64, flush func() error) (at int64, ok bool, err er
 		if err := flush(); err != nil {
 			return 0, false, err
 		}
-		if err := t.refill(); err != nil {
+		if err := t.refill(upTo); err != nil {
 			return 0, false, err
 		}
 	}
@@ -69,33 +70,25 @@ func (t *timers) peek(upTo int64, flush func() error) (at int64, ok bool, err er
 	return t.near[0].at, true, nil
 }
 
-// refill reads the next timers of the store. Timers that share the last instant read may be left out, so that instant is read again later.
-func (t *timers) refill() error {
-	limit := t.limit
-	for {
-		t.near = t.near[:0]
-		err := t.store.Timers(t.kind, 1<<62, limit, func(at int64, entity []byte) error {
-			t.near = append(t.near, timer{at, string(entity)})
-			return nil
-		})
-		if err != nil {
-			return err
+// refill reads the next timers of the store. Near is empty and the store complete, so what is read is not in near.
+func (t *timers) refill(upTo int64) error {
+	t.ahead = min(max(t.ahead, 1000), 1<<50)
+	err := t.store.Timers(t.kind, upTo+t.ahead, t.limit, func(at int64, entity []byte) error {
+		t.near = append(t.near, timer{at, string(entity)}) // ascending, so a heap
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case len(t.near) == t.limit: // the last instant may have more: they are read when these have gone
+		t.until, t.ahead = t.near[len(t.near)-1].at, t.ahead/2
+	default:
+		t.until = upTo + t.ahead + 1
+		if len(t.near) < t.limit/4 {
+			t.ahead *= 2
 		}
-		if len(t.near) < limit {
-			t.until = 1 << 62
-			return nil
-		}
-		last := t.near[len(t.near)-1].at
-		if t.near[0].at < last {
-			n := len(t.near)
-			for t.near[n-1].at == last {
-				n--
-			}
-			t.near, t.until = t.near[:n], last // ascending, so already a heap
-			return nil
-		}
-		limit *= 2 // one instant holds more than the limit: it must be taken whole
 	}
+	return nil
 }
 
 // pop removes the timers at instant at, up to max of them, in key order and without repeats.
