@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -45,6 +44,7 @@ func Open(dir string, r *Resources, fs vfs.FS) (*Store, error) {
 	if fs == nil {
 		fs = vfs.Default
 	}
+	dir = fs.PathJoin(dir) // in the form in which Pebble hands out names
 	s := &Store{
 		res: r, dir: dir, fs: fs,
 		compactions: newCompactions(r.slots),
@@ -89,6 +89,7 @@ func (s *Store) options() *pebble.Options {
 		L0StopWritesThreshold:       1 << 20,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, s.res.cfg.CompactionSlots },
 		NoSyncOnClose:               true,
+		MaxManifestFileSize:         1 << 20, // each checkpoint copies it
 	}
 	o.Experimental.CompactionScheduler = s.compactions
 	o.Experimental.ReadSamplingMultiplier = -1 // no compactions for the sake of reads: updates compact enough
@@ -386,69 +387,3 @@ func (s *Store) throttle(committed int) error {
 	}
 	return s.Err()
 }
-
-// fence is the file system below a store. Pebble tries a failed flush again at once and without end; once the store has failed, the next
-// try waits here until Close.
-type fence struct {
-	vfs.FS
-	s *Store
-}
-
-// Create creates a file, unless it is a table of a failed store.
-func (f fence) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	if err := f.s.Err(); err != nil && strings.HasSuffix(name, ".sst") && f.PathDir(name) == f.s.dir {
-		<-f.s.closing
-		return nil, err
-	}
-	return f.FS.Create(name, category)
-}
-
-// OpenDir opens a directory. Pebble panics, in whichever goroutine, where one cannot be synced; here the store fails instead.
-func (f fence) OpenDir(name string) (vfs.File, error) {
-	dir, err := f.FS.OpenDir(name)
-	if err != nil {
-		return nil, err
-	}
-	return fencedDir{dir, f.s}, nil
-}
-
-type fencedDir struct {
-	vfs.File
-	s *Store
-}
-
-// Sync always returns nil: the error is the store's.
-func (d fencedDir) Sync() error {
-	if err := d.File.Sync(); err != nil {
-		d.s.fail(fmt.Errorf("sync directory: %w", err))
-	}
-	return nil
-}
-
-// pebbleLog turns what Pebble considers fatal into a failed store, and passes its errors on.
-type pebbleLog struct{ s *Store }
-
-func (l *pebbleLog) Infof(string, ...any) {}
-
-func (l *pebbleLog) Errorf(format string, args ...any) {
-	l.s.res.log.Error("state: pebble reports an error", "dir", l.s.dir, "error", fmt.Sprintf(format, args...))
-}
-
-func (l *pebbleLog) Fatalf(format string, args ...any) {
-	e := &fatalError{text: fmt.Sprintf(format, args...)}
-	for _, a := range args {
-		if cause, ok := a.(error); ok {
-			e.cause = cause
-		}
-	}
-	l.s.fail(e)
-}
-
-// fatalError is what Pebble said, with the cause that it only prints.
-type fatalError struct {
-	text  string
-	cause error
-}
-
-func (e *fatalError) Error() string { return e.text }
-func (e *fatalError) Unwrap() error { return e.cause }
