@@ -261,7 +261,7 @@ func TestRows(t *testing.T) {
 		e{"at": 3*hour + 9_000, "user": "ann"},
 	)
 	h := admit(t, g, list)
-	h.Advances = []Advance{{After: 5, To: 5*hour + 10_000}}
+	h.Advance(5, 5*hour+10_000)
 	want := strings.Fields(`
 		ann@0:3600005:event:7200005=1,1,0 bob@1:3600005:event:7200005=1,1,0
 		ann@2:7210000:decay:10800005=0,1,1 bob@2:7210000:decay:10800005=0,1,1
@@ -292,5 +292,42 @@ func TestRows(t *testing.T) {
 		if err != nil || len(own) != strings.Count(strings.Join(want, " "), entity+"@") {
 			t.Errorf("%s has the rows %v, %v", entity, own, err)
 		}
+	}
+}
+
+// A sample of the entities with the clocks of all records has the rows that it has among all.
+func TestSample(t *testing.T) {
+	g := load(t, definition("name: c, agg: count", "name: s, agg: sum, of: amount, window: 2h"))
+	var events []e
+	for i := range 300 {
+		events = append(events, e{"at": i*1_000_000 - i%7*900_000 + 7_000_000, "user": string(rune('a' + i*i%11)), "amount": float64(i)})
+	}
+	list := records(t, events...)
+	all := admit(t, g, list)
+	var sample []Record
+	for i, r := range list {
+		if string(r.Key) == "e" {
+			if i > 0 {
+				r.Clock = all.Verdicts[i-1].Clock
+			}
+			sample = append(sample, r)
+		}
+	}
+	rowsOf := func(h *History) (rows []string) {
+		if err := h.RowsOf("e", func(r *Row) error {
+			if r.Cause == CauseDecay {
+				r.Offset = 0
+			}
+			rows = append(rows, fmt.Sprint(*r))
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return rows
+	}
+	some := admit(t, g, sample)
+	some.Advance(len(sample), all.Verdicts[len(list)-1].Clock)
+	if got, want := rowsOf(some), rowsOf(all); !slices.Equal(got, want) || len(want) < 30 {
+		t.Errorf("%d rows\n%s\nof all records %d\n%s", len(got), strings.Join(got, "\n"), len(want), strings.Join(want, "\n"))
 	}
 }

@@ -7,22 +7,46 @@ import (
 	"sort"
 )
 
-// History is what became of the records of one partition.
+// History is what became of the records of one partition. Once made it is only read, but for Advance: goroutines may share it.
 type History struct {
 	Group    *Group
 	Records  []Record
 	Verdicts []Verdict // per record
 
-	// Advances are the instants up to which ticks were worked off by the wall clock, in order of time; none for a run of history.
-	Advances []Advance
-
 	byEntity map[string][]*event // accepted, in offset order
+	advances []advance
+
+	// reached[i] is the instant up to which ticks are worked off before record i is; the last element is after all records.
+	reached []int64
 }
 
-// Advance says that once After records had been applied, all ticks up to and including the instant To (ms) were worked off.
-type Advance struct {
-	After int
-	To    int64
+// advance says that once after records had been applied, all ticks up to and including the instant to were worked off.
+type advance struct {
+	after int
+	to    int64
+}
+
+// Advance tells of the wall clock: once after records had been applied, all ticks up to and including the instant to (ms) were worked off.
+// Without it ticks follow the stream clock alone, as in history. Calls are in order of time.
+func (h *History) Advance(after int, to int64) {
+	h.advances = append(h.advances, advance{after, to})
+	h.reach()
+}
+
+// reach works out reached.
+func (h *History) reach() {
+	h.reached = make([]int64, len(h.Records)+1)
+	advances, latest := h.advances, int64(noClock)
+	for i := range h.reached {
+		for len(advances) > 0 && advances[0].after <= i {
+			latest = max(latest, advances[0].to)
+			advances = advances[1:]
+		}
+		if i < len(h.Records) {
+			latest = max(latest, h.Verdicts[i].Clock)
+		}
+		h.reached[i] = latest
+	}
 }
 
 // The causes of rows.
@@ -72,9 +96,10 @@ func (h *History) Final(asOf int64) map[string][]Value {
 	return all
 }
 
-// RowsOf gives the rows of one entity to fn, in order: one for each accepted event, and one for each tick that has a due change.
+// RowsOf gives the rows of one entity to fn, in order: one for each accepted event, and one for each tick that has a due change. It costs the
+// events of the entity, not those of all, so that many entities may be judged side by side.
 func (h *History) RowsOf(entity string, fn func(*Row) error) error {
-	w := h.walk(entity, h.reached())
+	w := h.walk(entity)
 	for w.next() {
 		if err := fn(w.row()); err != nil {
 			return err
@@ -86,10 +111,9 @@ func (h *History) RowsOf(entity string, fn func(*Row) error) error {
 // Rows gives the rows of all entities to fn in the order in which one shard makes them: a tick's before the record that works it off, those
 // of one tick by entity.
 func (h *History) Rows(fn func(*Row) error) error {
-	reached := h.reached()
 	walks := make(walkHeap, 0, len(h.byEntity))
 	for entity := range h.byEntity {
-		if w := h.walk(entity, reached); w.next() {
+		if w := h.walk(entity); w.next() {
 			walks = append(walks, w)
 		}
 	}
@@ -108,40 +132,21 @@ func (h *History) Rows(fn func(*Row) error) error {
 	return nil
 }
 
-// reached returns the instant up to which ticks are worked off before record i is, and as its last element after all records.
-func (h *History) reached() []int64 {
-	reached := make([]int64, len(h.Records)+1)
-	advances, latest := h.Advances, int64(noClock)
-	for i := range reached {
-		for len(advances) > 0 && advances[0].After <= i {
-			latest = max(latest, advances[0].To)
-			advances = advances[1:]
-		}
-		if i < len(h.Records) {
-			latest = max(latest, h.Verdicts[i].Clock)
-		}
-		reached[i] = latest
-	}
-	return reached
-}
-
 // walk makes the rows of one entity one by one.
 type walk struct {
-	h       *History
-	entity  string
-	reached []int64
-	coming  []*event // not yet folded
-	t       *timeline
-
-	asOf, due int64 // of the last row
+	h      *History
+	entity string
+	coming []*event // not yet folded
+	t      *timeline
+	due    int64 // ValidUntil of the last row
 
 	// What the next row is.
 	record int   // it comes before this record, or with it
 	tick   int64 // −1: the row of the record's event
 }
 
-func (h *History) walk(entity string, reached []int64) *walk {
-	return &walk{h: h, entity: entity, reached: reached, coming: h.byEntity[entity], t: newTimeline(h.Group), due: Never}
+func (h *History) walk(entity string) *walk {
+	return &walk{h: h, entity: entity, coming: h.byEntity[entity], t: newTimeline(h.Group), due: Never}
 }
 
 // next finds the next row; false if there is none.
@@ -152,8 +157,8 @@ func (w *walk) next() bool {
 	}
 	if w.due != Never {
 		tick := (w.due + w.h.Group.Tick - 1) / w.h.Group.Tick * w.h.Group.Tick
-		if tick <= w.reached[record] {
-			w.record, w.tick = sort.Search(record, func(i int) bool { return w.reached[i] >= tick }), tick
+		if tick <= w.h.reached[record] {
+			w.record, w.tick = sort.Search(record, func(i int) bool { return w.h.reached[i] >= tick }), tick
 			return true
 		}
 	}
@@ -172,14 +177,14 @@ func (w *walk) row() *Row {
 		if v.Reason == Late {
 			r.Cause = CauseLate
 		}
-		r.AsOf = max(v.Clock, w.reached[w.record]/w.h.Group.Tick*w.h.Group.Tick)
+		r.AsOf = max(v.Clock, w.h.reached[w.record]/w.h.Group.Tick*w.h.Group.Tick)
 		w.t.insert(w.coming[0], v.Clock)
 		w.coming = w.coming[1:]
 	}
 	r.Values = text(w.t.values(r.AsOf))
 	r.ValidUntil = w.t.validUntil(r.AsOf)
 	r.Last = r.ValidUntil == Never && !w.h.Group.hasLifetime
-	w.asOf, w.due = r.AsOf, r.ValidUntil
+	w.due = r.ValidUntil
 	return r
 }
 

@@ -14,9 +14,10 @@ var update = flag.Bool("update", false, "write what the oracle says into the scr
 
 // judge is the oracle as an engine: at every question it works everything out again from the first record.
 type judge struct {
-	group *oracle.Group
-	h     oracle.History
-	told  int // rows
+	group    *oracle.Group
+	records  []oracle.Record
+	advances [][2]int64 // records before, instant
+	told     int        // rows
 }
 
 func openJudge(t testing.TB, definition []byte) Engine {
@@ -27,35 +28,37 @@ func openJudge(t testing.TB, definition []byte) Engine {
 	return &judge{group: g}
 }
 
-func (j *judge) Apply(r oracle.Record) (string, error) {
-	j.h.Records = append(j.h.Records, r)
-	if err := j.admit(); err != nil {
-		return "", err
+func (j *judge) history() (*oracle.History, error) {
+	h, err := j.group.Admit(j.records, func(int32) []byte { return Schema() })
+	if err == nil {
+		for _, a := range j.advances {
+			h.Advance(int(a[0]), a[1])
+		}
 	}
-	return j.h.Verdicts[len(j.h.Verdicts)-1].Reason, nil
+	return h, err
 }
 
-func (j *judge) admit() error {
-	advances := j.h.Advances
-	h, err := j.group.Admit(j.h.Records, func(int32) []byte { return Schema() })
-	if err == nil {
-		j.h = *h
-		j.h.Advances = advances
+func (j *judge) Apply(r oracle.Record) (string, error) {
+	j.records = append(j.records, r)
+	h, err := j.history()
+	if err != nil {
+		return "", err
 	}
-	return err
+	return h.Verdicts[len(h.Verdicts)-1].Reason, nil
 }
 
 func (j *judge) Advance(to int64) error {
-	j.h.Advances = append(j.h.Advances, oracle.Advance{After: len(j.h.Records), To: to})
+	j.advances = append(j.advances, [2]int64{int64(len(j.records)), to})
 	return nil
 }
 
 func (j *judge) Rows() ([]oracle.Row, error) {
-	if j.h.Group == nil {
-		return nil, nil
+	h, err := j.history()
+	if err != nil {
+		return nil, err
 	}
 	var rows []oracle.Row
-	err := j.h.Rows(func(r *oracle.Row) error { rows = append(rows, *r); return nil })
+	err = h.Rows(func(r *oracle.Row) error { rows = append(rows, *r); return nil })
 	fresh := rows[j.told:]
 	j.told = len(rows)
 	return fresh, err

@@ -72,8 +72,16 @@ func NewKafka(t testing.TB, nodes int, properties ...string) *Kafka {
 		c.controllers = append(c.controllers, fmt.Sprintf("127.0.0.1:%d", ports[2*i+1]))
 		c.voters = append(c.voters, fmt.Sprintf("%d@%s:AAAAAAAAAAAAAAAAAAAA%dA", i+1, c.controllers[i], i+1))
 	}
+	formats := make([]func() error, nodes) // side by side: each is a Java of its own
 	for i := range nodes {
-		k.nodes = append(k.nodes, c.node(t, i))
+		p, format := c.node(t, i)
+		k.nodes = append(k.nodes, p)
+		formats[i] = format
+	}
+	for i, wait := range formats {
+		if err := wait(); err != nil {
+			t.Fatalf("format the storage of Kafka node %d: %v", i, err)
+		}
 	}
 	launch(t, k.nodes...)
 	return k
@@ -121,19 +129,22 @@ func (c *kafkaConfig) command(main ...string) []string {
 		"-Dlog4j2.configurationFile=" + filepath.Join(c.libs, "log4j2.properties"), "-cp", filepath.Join(c.libs, "*")}, main...)
 }
 
-// node prepares node i: its settings and its formatted storage.
-func (c *kafkaConfig) node(t testing.TB, i int) *process {
+// node prepares node i: its settings and its storage, whose formatting has begun and must be waited for.
+func (c *kafkaConfig) node(t testing.TB, i int) (p *process, formatted func() error) {
 	t.Helper()
 	dir := t.TempDir()
 	settings := filepath.Join(dir, "server.properties")
 	if err := os.WriteFile(settings, []byte(c.settings(i, dir)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	format := c.command("kafka.tools.StorageTool", "format", "-t", kafkaCluster, "-c", settings, "--initial-controllers", strings.Join(c.voters, ","))
-	if out, err := exec.Command(c.java, format...).CombinedOutput(); err != nil {
-		t.Fatalf("format the storage of Kafka node %d: %v\n%s", i, err, lastLines(out, 20))
+	var out bytes.Buffer
+	format := exec.Command(c.java, c.command("kafka.tools.StorageTool", "format", "-t", kafkaCluster, "-c", settings,
+		"--initial-controllers", strings.Join(c.voters, ","))...)
+	format.Stdout, format.Stderr = &out, &out
+	if err := format.Start(); err != nil {
+		t.Fatal(err)
 	}
-	p := &process{t: t, name: fmt.Sprintf("Kafka node %d", i), path: c.java, args: c.command("kafka.Kafka", settings), dir: dir}
+	p = &process{t: t, name: fmt.Sprintf("Kafka node %d", i), path: c.java, args: c.command("kafka.Kafka", settings), dir: dir}
 	p.quit = syscall.SIGKILL // its data goes with the test: no need to leave in good order
 	p.ready = func() error {
 		log, err := os.ReadFile(p.log())
@@ -142,7 +153,12 @@ func (c *kafkaConfig) node(t testing.TB, i int) *process {
 		}
 		return err
 	}
-	return p
+	return p, func() error {
+		if err := format.Wait(); err != nil {
+			return fmt.Errorf("%w\n%s", err, lastLines(out.Bytes(), 20))
+		}
+		return nil
+	}
 }
 
 func (c *kafkaConfig) settings(i int, dir string) string {

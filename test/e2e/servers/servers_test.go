@@ -53,8 +53,8 @@ func TestRedis(t *testing.T) {
 
 // One cluster of three for all of it: a start takes seconds.
 func TestKafkaAndRegistry(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it starts four Javas")
+	if testing.Short() || !mayFetch() {
+		t.Skip("it starts four Javas: set FRESHET_SERVERS=fetch to have it run")
 	}
 	k := NewKafka(t, 3, "num.partitions=1")
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
