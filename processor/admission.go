@@ -53,6 +53,7 @@ type admission struct {
 	partitions int32
 	maxBody    int
 	key        []byte // scratch
+	errs       uint64 // expressions that erred or had a null operand, and so were false
 }
 
 // candidate is a record that admission let through so far.
@@ -224,7 +225,14 @@ func (a *admission) passes(row []schemas.Value) bool {
 	if a.plan.Where == nil {
 		return true
 	}
-	ok, _ := a.plan.Where.Bool(row)
+	return a.isTrue(a.plan.Where, row)
+}
+
+func (a *admission) isTrue(p *feature.Program, row []schemas.Value) bool {
+	ok, err := p.Bool(row)
+	if err {
+		a.errs++
+	}
 	return ok
 }
 
@@ -232,7 +240,7 @@ func (a *admission) passes(row []schemas.Value) bool {
 func (a *admission) mask(row []schemas.Value) uint64 {
 	m := uint64(1)
 	for i, f := range a.plan.Filters {
-		if ok, _ := f.Bool(row); ok {
+		if a.isTrue(f, row) {
 			m |= 2 << i
 		}
 	}

@@ -278,15 +278,18 @@ func (s *Shard) collect(ctx context.Context, old, m *parquet.Manifest) error {
 }
 
 // tell writes the progress hash, from which readers tell a quiet entity from a dead pipeline, and a later owner that a manifest is missing.
-func (s *Shard) tell(ctx context.Context) {
+func (s *Shard) tell(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	p := redis.Progress{
 		Position: s.step.meta.Position, AsOf: max(s.step.meta.Clock, s.step.meta.LastTick), Wall: s.Now().UnixMilli(),
 		Generation: s.step.meta.Generation, Seq: s.manifest.Seq, Store: s.manifest.Store,
 	}
-	if err := s.online.WriteProgress(ctx, p); err != nil {
-		return // the store is away: the pipeline waits for it and says so
-	}
-	s.refill.told = p
+	switch err := s.online.WriteProgress(ctx, p); {
+	case errors.Is(err, redis.ErrFenced):
+		return err
+	case err == nil:
+		s.refill.told = p
+	} // else the store is away: the pipeline waits for it and says so
+	return nil
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/freshet-dev/freshet/schemas"
 	"github.com/freshet-dev/freshet/schemas/feature"
 	"github.com/freshet-dev/freshet/sink"
+	"github.com/freshet-dev/freshet/sink/parquet"
+	"github.com/freshet-dev/freshet/sink/redis"
 	"github.com/freshet-dev/freshet/state"
 )
 
@@ -165,6 +167,9 @@ func (g *Group) Statuses() []Status {
 	return all
 }
 
+// fencedWait is how long a shard whose partition another process took over waits before it takes it back, if it is still ours by then.
+const fencedWait = 30 * time.Second
+
 // keep runs the shard of tp until it is stopped. After an error that may pass it starts it again, ever more slowly; one that only a person can
 // mend leaves it stopped, and says so.
 func (g *Group) keep(ctx context.Context, tp kafka.TP, r *running) {
@@ -194,6 +199,9 @@ func (g *Group) keep(ctx context.Context, tp kafka.TP, r *running) {
 			}
 			s.m.forget()
 			return
+		}
+		if errors.Is(err, parquet.ErrFenced) || errors.Is(err, redis.ErrFenced) {
+			wait = fencedWait // another owner has it: we may not know yet that it is not ours
 		}
 		s.log.Error("the shard has stopped and will be started again", "err", err, "in", wait)
 		t := time.NewTimer(wait)

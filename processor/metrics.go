@@ -64,7 +64,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		refills:       counter("freshet_refills_total", "Refills begun because Redis had lost data."),
 		queueBytes:    gauge("freshet_queue_bytes", "Rows waiting for Redis."),
 		deadLetters:   counter("freshet_dead_letters_total", "Records acknowledged by the dead-letter topic."),
-		valueErrors:   counter("freshet_value_errors_total", "Values that are null because of an overflow, an error of a derive, or an outgrown limit.", "kind"),
+		valueErrors:   counter("freshet_value_errors_total", "Values that are null because of an overflow, an error of a derive, or an outgrown limit; and where expressions that erred, and so were false.", "kind"),
 		schemaRetries: counter("freshet_schema_retries_total", "Times that records waited because the registry could not tell their schema."),
 		failed:        gauge("freshet_shard_failed", "1 while a shard is stopped by an error."),
 	}
@@ -92,8 +92,10 @@ type shardMetrics struct {
 	overflow      prometheus.Counter
 	deriveErrors  prometheus.Counter
 	overLimit     prometheus.Counter
+	whereErrors   prometheus.Counter
 
-	seen Stats // what of the step's counts is in the counters
+	seenErrs uint64
+	seen     Stats // what of the step's counts is in the counters
 	next time.Time
 }
 
@@ -113,7 +115,7 @@ func (m *Metrics) shard(group string, version int, partition int32) *shardMetric
 	kind := func(k string) prometheus.Counter {
 		return m.valueErrors.WithLabelValues(append(append([]string{}, l...), k)...)
 	}
-	s.overflow, s.deriveErrors, s.overLimit = kind("overflow"), kind("derive"), kind("limit")
+	s.overflow, s.deriveErrors, s.overLimit, s.whereErrors = kind("overflow"), kind("derive"), kind("limit"), kind("where")
 	return s
 }
 
@@ -147,6 +149,8 @@ func (m *shardMetrics) observe(s *Shard) {
 	m.overflow.Add(float64(st.Overflow - m.seen.Overflow))
 	m.deriveErrors.Add(float64(st.DeriveErrors - m.seen.DeriveErrors))
 	m.overLimit.Add(float64(st.OverLimit - m.seen.OverLimit))
+	m.whereErrors.Add(float64(s.step.adm.errs - m.seenErrs))
+	m.seenErrs = s.step.adm.errs
 	m.schemaRetries.Add(float64(st.SchemaRetries - m.seen.SchemaRetries))
 	m.seen = *st
 	m.lag.Set(float64(max(s.end-s.step.meta.Position, 0)))

@@ -31,7 +31,9 @@ func (s *Shard) refillSome(ctx context.Context) error {
 			s.m.refills.Inc()
 			r.active, r.from = true, nil
 		}
-		s.tell(ctx)
+		if err := s.tell(ctx); err != nil {
+			return err
+		}
 	}
 	if r.nextSweep.IsZero() {
 		r.nextSweep = now.Add(s.Config.SweepEvery)

@@ -294,7 +294,7 @@ func (s *Shard) leave(ctx context.Context) error {
 		return nil
 	}
 	if s.phase == live {
-		s.tell(ctx)
+		return s.tell(ctx)
 	}
 	return nil
 }
