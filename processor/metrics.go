@@ -96,7 +96,7 @@ type shardMetrics struct {
 
 	seenErrs uint64
 	seen     Stats // what of the step's counts is in the counters
-	next time.Time
+	next     time.Time
 }
 
 func (m *Metrics) shard(group string, version int, partition int32) *shardMetrics {

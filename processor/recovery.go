@@ -329,6 +329,7 @@ func (s *Shard) close() error {
 		s.pipe.stop()
 		<-s.pipe.done
 	}
+	s.step.cache.Close()
 	var closers []io.Closer
 	if s.seg != nil {
 		closers = append(closers, s.seg)

@@ -124,7 +124,9 @@ func New(c config.Config, newGeneration []string, log *slog.Logger) (_ *Server, 
 	for _, g := range newGeneration {
 		pc.NewGeneration[g] = true
 	}
-	s.state = state.NewResources(c.State(), log, s.Metrics)
+	sc := c.State()
+	sc.Stores = max(sc.Stores, 4*len(s.Plans)) // a guess: partitions are assigned later
+	s.state = state.NewResources(sc, log, s.Metrics)
 	s.Service, err = processor.NewService(processor.Options{
 		Config: pc, Kafka: c.Kafka, Plans: s.Plans, Writers: writers, Redis: s.redis, Bucket: Bucket(&c), FS: sink.OS,
 		Open:     func(dir string) (*state.Store, error) { return state.Open(dir, s.state, nil) },
