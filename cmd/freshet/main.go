@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -19,21 +20,35 @@ func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	return execute(ctx, args, streams{os.Stdin, os.Stdout, os.Stderr})
+}
+
+// streams are what a command reads and writes.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// execute runs one command line.
+func execute(ctx context.Context, args []string, s streams) int {
 	root := newRoot()
 	root.SetArgs(args)
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
 	}
+	code := 1
 	var exit exitError
 	if errors.As(err, &exit) {
-		if exit.error != nil {
-			fmt.Fprintln(os.Stderr, "freshet:", exit.error)
-		}
-		return exit.code
+		code, err = exit.code, exit.error
 	}
-	fmt.Fprintln(os.Stderr, "freshet:", err)
-	return 1
+	if err != nil {
+		fmt.Fprintln(s.err, "freshet:", err)
+	}
+	return code
 }
 
 // exitError ends the process with a code of its own.
@@ -50,10 +65,11 @@ func newRoot() *cobra.Command {
 		Short: "Exact, fresh features from event streams: served from Redis, logged for training, the same bits in both",
 		Long: `freshet consumes events from Kafka, keeps exact sliding aggregates for each entity, writes them to Redis as they change, and logs every version
 to Parquet, so that training sets see what serving saw.`,
-		Example:       "  freshet demo --for 30s\n  freshet run -c freshet.yaml\n  freshet get user_purchases u17",
+		Example:       "  freshet demo --for 30s\n  freshet run -c freshet.yaml\n  freshet get user_purchases u000017 -c freshet.yaml",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newRun(), newVersion())
+	root.CompletionOptions.DisableDefaultCmd = true // newCompletion has examples
+	root.AddCommand(newRun(), newDemo(), newProduce(), newGet(), newLint(), newSchema(), newVersion(), newCompletion())
 	return root
 }

@@ -21,10 +21,11 @@ type Input struct {
 	Size   int64  // bytes of Reader, 0 unknown; with gzip, compressed
 	Format string // CSV, JSONLines, or "" to go by the name's end; `.gz` at its end means compressed
 
-	Map        map[string]string // field → column of the header, or key of the object; left out: the same name
-	Set        map[string]string // field → one value for all rows
-	RowID      string            // field that gets the row's number, from 1; "": none
-	TimeFormat string            // of the time field: a Go layout, or one of the names of [TimeFormats]; "": RFC 3339, date, date and time, or ms
+	Map        map[string]string         // field → column of the header, or key of the object; left out: the same name
+	Set        map[string]string         // field → one value for all rows
+	RowID      string                    // field that gets the row's number, from 1; "": none
+	Keep       func(map[string]any) bool // of a row's fields; a row that is not kept counts as read and is not published; nil: all
+	TimeFormat string                    // of the time field: a Go layout, or one of the names of [TimeFormats]; "": RFC 3339, date, date and time, or ms
 }
 
 // Target is where the events go.
@@ -49,13 +50,14 @@ const (
 
 // Options of [Run].
 type Options struct {
-	AsIs       bool           // keep the file's order instead of sorting by time
-	MaxErrors  int            // rows that may be skipped for being bad; one more ends the run
-	SortBytes  int            // of encoded events sorted in memory; more goes through files
-	TempDir    string         // for those; "": the system's
-	Bad        func(error)    // told of each bad row, with its file and line and the mend; may be nil
-	Progress   func(Progress) // told some times a second; may be nil
-	ReportEach time.Duration  // how often; 0: 200 ms
+	AsIs       bool                  // keep the file's order instead of sorting by time
+	MaxErrors  int                   // rows that may be skipped for being bad; one more ends the run
+	SortBytes  int                   // of encoded events sorted in memory; more goes through files
+	TempDir    string                // for those; "": the system's
+	Skip       func(key []byte) bool // of the record to be published next: it is there already, from an earlier run over the same file; may be nil
+	Bad        func(error)           // told of each bad row, with its file and line and the mend; may be nil
+	Progress   func(Progress)        // told some times a second; may be nil
+	ReportEach time.Duration         // how often; 0: 200 ms
 }
 
 // Default returns the options of a run.
@@ -146,6 +148,9 @@ func (r *run) each(ctx context.Context, take func(item) error) error {
 			return fmt.Errorf("read %s: %w", r.in.Name, err)
 		}
 		r.report.row(r.rows.read())
+		if err == nil && r.in.Keep != nil && !r.in.Keep(fields) {
+			continue
+		}
 		if err == nil {
 			var it item
 			if it, err = r.encode(fields); err == nil {
@@ -216,6 +221,9 @@ func (r *run) keyText(v any) ([]byte, error) {
 func (r *run) send(ctx context.Context, it item) error {
 	if err := errors.Join(ctx.Err(), r.fail.err()); err != nil {
 		return err
+	}
+	if r.opts.Skip != nil && r.opts.Skip(it.key) {
+		return nil
 	}
 	rec := kafka.Record{Key: it.key, Value: it.value}
 	if r.to.Stamp != StampNow {

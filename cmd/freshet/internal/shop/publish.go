@@ -15,6 +15,7 @@ type Publisher struct {
 	Shop     *Shop
 	Producer *kafka.Producer
 	Encoders map[string]*event.Encoder // by topic
+	Skip     func(Event) bool          // true for an event that is there already, from an earlier run of the same stream; may be nil
 	Live     func()                    // called once, when all of the past is acknowledged; may be nil
 
 	published atomic.Int64
@@ -45,6 +46,9 @@ func (p *Publisher) Run(ctx context.Context) error {
 		}
 		if err := p.failure.Load(); err != nil {
 			return *err
+		}
+		if p.Skip != nil && p.Skip(e) {
+			continue
 		}
 		if err := p.send(ctx, e); err != nil {
 			return err

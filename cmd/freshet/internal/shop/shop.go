@@ -25,6 +25,9 @@ type Config struct {
 	History  time.Duration // after it comes the live part
 	Visits   float64       // of a shopper a day in history, on average
 	LiveRate float64       // records a second in the live part, on average; all hours alike
+
+	// Staged are purchases of the favourite beside all others, this long after Start, so that somebody who watches can see them leave their windows.
+	Staged []time.Duration
 }
 
 // Default returns a shop of 2,000 shoppers whose 120 days of history, about 90,000 records, end at now.
@@ -135,8 +138,22 @@ func New(c Config) (*Shop, error) {
 		total += math.Exp(1.2 * s.rng.NormFloat64()) // a few come often, most seldom
 		s.reach = append(s.reach, total)
 	}
+	s.stage()
 	s.nextVisit()
 	return s, nil
+}
+
+// stage schedules Config.Staged. They are whole, and published at once.
+func (s *Shop) stage() {
+	sh := &s.shoppers[s.favourite()]
+	category := int(sh.favourites[0])
+	for i, d := range s.cfg.Staged {
+		p := &s.products[category][i%inCategory]
+		at := s.cfg.Start.Add(d).UnixMilli()
+		s.n++
+		s.push(&scheduled{id: s.n, at: at, publish: at, shopper: sh, product: p, category: categories[category], status: "completed", quantity: 1,
+			amount: math.Round(p.price*100) / 100})
+	}
 }
 
 // stock fills the shelves. Products of a category resemble each other.
@@ -159,7 +176,9 @@ func (s *Shop) stock() {
 }
 
 // Favourite returns the shopper who comes most often.
-func (s *Shop) Favourite() string {
+func (s *Shop) Favourite() string { return s.shoppers[s.favourite()].id }
+
+func (s *Shop) favourite() int {
 	best, most := 0, 0.0
 	for i, r := range s.reach {
 		if i > 0 {
@@ -169,7 +188,7 @@ func (s *Shop) Favourite() string {
 			best, most = i, r
 		}
 	}
-	return s.shoppers[best].id
+	return best
 }
 
 // rhythm is how busy each hour of the day is (UTC), 1 being the busiest.
