@@ -128,11 +128,14 @@ func (m *shardMetrics) outcome(o redis.Outcome) {
 	}
 }
 
-// freshness observes the rows of an acknowledged pipeline.
+// unpublished stands for the time of publication of a row that no record made.
+const unpublished = -1
+
+// freshness observes the rows of an acknowledged pipeline that records made.
 func (m *shardMetrics) freshness(b *sendBatch, now time.Time) {
 	ms := now.UnixMilli()
 	for i, at := range b.published {
-		if b.log[i] {
+		if b.log[i] && at != unpublished {
 			m.freshnessHist.Observe(float64(max(ms-at, 0)) / 1000)
 		}
 	}

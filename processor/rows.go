@@ -17,7 +17,12 @@ const dayMs = 86_400_000
 type liveRows struct{ s *Shard }
 
 // Row implements Rows.
-func (l liveRows) Row(r *sink.Row, published int64) error { return l.s.pipe.add(r, published, true) }
+func (l liveRows) Row(r *sink.Row, published int64) error {
+	if r.Cause == sink.Decay { // nobody published it, and it waited for its tick: freshet_decay_lag_seconds tells how late those are
+		published = unpublished
+	}
+	return l.s.pipe.add(r, published, true)
+}
 
 // Before implements Rows.
 func (l liveRows) Before(int64, int64) bool { return false }
