@@ -38,6 +38,7 @@ type Feature struct {
 
 	agg         string // "" for a derived feature
 	column      int    // −1: none
+	scale       int    // of the column, where it is a decimal
 	window      int64  // ms; 0: lifetime
 	filter      int    // into filters; −1: every event
 	unit        int64  // ms
@@ -143,6 +144,7 @@ func (l *loader) feature(i int) {
 	}
 	if d.Of != "" {
 		f.column = l.column(d.Of)
+		f.scale = l.g.columns[f.column].scale
 		l.g.columns[f.column].dim = max(d.Dim, l.g.columns[f.column].dim)
 	}
 	f.Kind = l.kind(&f)

@@ -118,6 +118,7 @@ func TestValues(t *testing.T) {
 		{"integers", []string{"name: s, agg: sum, of: n", "name: a, agg: avg, of: n", "name: v, agg: variance, of: n"}, []e{{"at": 1, "n": int64(1 << 62)}, {"at": 2, "n": int64(1<<62 - 1)}}, 10, "9223372036854775807 4611686018427388000 0.5"},
 		{"beyond a long", []string{"name: s, agg: sum, of: n", "name: a, agg: avg, of: n"}, []e{{"at": 1, "n": int64(1 << 62)}, {"at": 2, "n": int64(1 << 62)}}, 10, "~ 4611686018427388000"},
 		{"decimals", []string{"name: s, agg: sum, of: price", "name: a, agg: avg, of: price", "name: m, agg: min, of: price", "name: v, agg: variance, of: price"}, []e{{"at": 1, "price": big.NewRat(1, 10)}, {"at": 2, "price": big.NewRat(-2, 10)}}, 10, "-0.10 -0.05 -0.20 0.045"},
+		{"no decimals", []string{"name: s, agg: sum, of: price", "name: m, agg: min, of: price"}, []e{{"at": 1}}, 10, "0.00 ~"},
 		{"counts of a column", []string{"name: c, agg: count, of: category"}, events, 10_000, "2"},
 		{"ages", []string{"name: f, agg: time_since_first, unit: hour", "name: l, agg: time_since_last, unit: minute"}, events, 4000 + 3_600_000, "1 60"},
 		{"an age before its step", []string{"name: l, agg: time_since_last, unit: minute"}, events, 63_999, "0"},

@@ -161,7 +161,7 @@ func aggregateCells(f *Feature, list []cell) cell {
 	case "count_distinct":
 		return intCell(int64(distinct(list)))
 	case "sum":
-		return sum(f.Kind, list)
+		return sum(f, list)
 	}
 	if len(list) == 0 {
 		return cell{}
@@ -187,16 +187,16 @@ func aggregateCells(f *Feature, list []cell) cell {
 	return cell{}
 }
 
-func sum(kind string, list []cell) cell {
+func sum(f *Feature, list []cell) cell {
 	s, _ := sums(list)
-	switch kind {
+	switch f.Kind {
 	case kindInt:
 		if s.mantissa.IsInt64() {
 			return intCell(s.mantissa.Int64())
 		}
 	case kindDecimal:
 		if s.mantissa.CmpAbs(powerOfTen(38)) < 0 {
-			return cell{kind: kindDecimal, big: &s.mantissa, scale: s.scale}
+			return cell{kind: kindDecimal, big: &s.mantissa, scale: f.scale}
 		}
 	default:
 		if d, ok := s.double(); ok {
