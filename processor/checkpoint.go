@@ -255,6 +255,11 @@ func (s *Shard) committed(ctx context.Context) error {
 	if err := s.collect(ctx, old, m); err != nil {
 		return err
 	}
+	if m.PartsFull {
+		if err := parquet.Prune(ctx, s.Bucket, m, parquet.FullEvery); err != nil {
+			return err
+		}
+	}
 	if err := s.Broker.Commit(ctx, s.tp, m.Position, fmt.Sprintf("%s:%d", m.Store, m.Seq)); err != nil {
 		s.log.Debug("commit the group offset", "err", err) // advice for lag tools only
 	}

@@ -51,6 +51,8 @@ type pipeline struct {
 
 	troubled atomic.Bool // the online store does not take writes
 
+	written atomic.Int64 // bytes of seg, as of the last row acknowledged
+
 	done chan struct{}    // closed when run has ended
 	seg  *parquet.Segment // used by run while rows are unacknowledged, by the shard while none is
 }
@@ -283,6 +285,7 @@ func (p *pipeline) send(ctx context.Context, b *sendBatch) error {
 	if err := p.seg.Acked(first, b.available); err != nil {
 		return fmt.Errorf("append to the row segment: %w", err)
 	}
+	p.written.Store(p.seg.Len())
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/freshet-dev/freshet/sink"
@@ -114,6 +115,12 @@ func (s *Shard) claim(m *parquet.Manifest, start, end int64) (*parquet.Manifest,
 
 // notLost refuses to take a lost directory for a first start: the online store's progress hash tells of manifests that are not there.
 func (s *Shard) notLost(ctx context.Context, m *parquet.Manifest) error {
+	if told, err := s.Broker.Committed(ctx, s.tp); err == nil && m == nil && told != "" && !s.anew() {
+		if store, _, ok := strings.Cut(told, ":"); ok && store != s.StoreID {
+			return permanent("%s: the consumer group's offset tells of store %s, this one (%s) is %s and has no manifest: the directory was lost or is another one; point `data:` at the right one, use another kafka.group, or begin the state anew with --new-generation %s@%d",
+				s.id, store, s.Config.Data, s.StoreID, s.plan.Group, s.plan.Version)
+		}
+	}
 	wait := newBackoff()
 	for {
 		p, ok, err := s.online.ReadProgress(ctx)

@@ -59,6 +59,7 @@ func (s *Shard) openSegment() error {
 	s.seg, s.segs.opened = seg, s.Now()
 	if s.pipe != nil {
 		s.pipe.seg = seg
+		s.pipe.written.Store(0)
 	}
 	return nil
 }

@@ -47,6 +47,7 @@ type Service struct {
 	admin   *kafka.Admin
 	letters *kafka.Producer
 	member  *kafka.Group
+	joined  chan struct{} // closed when member is set
 	deps    Deps
 
 	mu     sync.Mutex
@@ -62,7 +63,7 @@ func NewService(o Options) (*Service, error) {
 	if err := errors.Join(o.Config.Validate(), o.Kafka.Validate()); err != nil {
 		return nil, err
 	}
-	return &Service{o: o, metrics: NewMetrics(o.Registerer), kafka: kafka.NewMetrics(o.Registerer), fatal: make(chan error, 1)}, nil
+	return &Service{o: o, metrics: NewMetrics(o.Registerer), kafka: kafka.NewMetrics(o.Registerer), fatal: make(chan error, 1), joined: make(chan struct{})}, nil
 }
 
 // Statuses returns where all shards stand.
@@ -110,6 +111,7 @@ func (s *Service) Run(ctx context.Context) error {
 	if s.member, err = kafka.Join(ctx, s.o.Kafka, s.topics(), s.callbacks(life), s.o.Log); err != nil {
 		return fmt.Errorf("join the consumer group %s: %w", s.o.Kafka.Group, err)
 	}
+	close(s.joined)
 	select {
 	case <-ctx.Done():
 		err = nil
@@ -334,5 +336,29 @@ func (b broker) DeadLetter(ctx context.Context, topic string, recs []kafka.Recor
 
 // Commit implements Broker.
 func (b broker) Commit(ctx context.Context, tp kafka.TP, offset int64, metadata string) error {
-	return b.s.member.Commit(ctx, tp, offset, metadata)
+	m, err := b.member(ctx)
+	if err != nil {
+		return err
+	}
+	return m.Commit(ctx, tp, offset, metadata)
+}
+
+// Committed implements Broker.
+func (b broker) Committed(ctx context.Context, tp kafka.TP) (metadata string, err error) {
+	m, err := b.member(ctx)
+	if err != nil {
+		return "", err
+	}
+	all, err := m.Committed(ctx, []kafka.TP{tp})
+	return all[tp].Metadata, err
+}
+
+// member waits until the group is joined: partitions may be assigned a moment before Join returns.
+func (b broker) member(ctx context.Context) (*kafka.Group, error) {
+	select {
+	case <-b.s.joined:
+		return b.s.member, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }

@@ -23,8 +23,10 @@ type Broker interface {
 	Offsets(ctx context.Context, tp kafka.TP) (start, end int64, err error)
 	// DeadLetter writes records to the dead-letter topic of the shard's topic and returns once they are acknowledged.
 	DeadLetter(ctx context.Context, topic string, recs []kafka.Record) error
-	// Commit tells lag tools how far a shard is. Nothing is ever read back from it but the store and manifest it names.
+	// Commit tells lag tools how far a shard is. Nothing is ever read back from it but the store it names.
 	Commit(ctx context.Context, tp kafka.TP, offset int64, metadata string) error
+	// Committed returns the metadata of the last Commit for the partition; empty if there was none.
+	Committed(ctx context.Context, tp kafka.TP) (metadata string, err error)
 }
 
 // Deps is what a shard stands on.
@@ -229,7 +231,7 @@ func (s *Shard) apply(ctx context.Context, f kafka.Fetch) error {
 				return err
 			}
 		}
-		if s.ckpt.due(s.Now()) {
+		if s.checkpointDue() {
 			if err := s.checkpoint(ctx); err != nil {
 				return err
 			}
@@ -270,11 +272,17 @@ func (s *Shard) keepHouse(ctx context.Context) error {
 			return err
 		}
 	}
-	now := s.Now()
-	if s.ckpt.due(now) {
+	if s.checkpointDue() {
 		return s.checkpoint(ctx)
 	}
 	return nil
+}
+
+// checkpointDue reports whether it is time, or the open part has its size.
+func (s *Shard) checkpointDue() bool {
+	now := s.Now()
+	return s.ckpt.due(now) || s.pipe.written.Load() >= s.Config.PartMaxBytes && s.ckpt.retry == 0 ||
+		s.phase == inHistory && s.seg.Len() >= s.Config.PartMaxBytes
 }
 
 // refuse queues a dead letter, and ends the shard when its input is mostly rubbish.

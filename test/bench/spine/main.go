@@ -122,6 +122,7 @@ func (s *source) Offsets(context.Context, kafka.TP) (int64, int64, error) {
 func (s *source) DeadLetter(context.Context, string, []kafka.Record) error {
 	return fmt.Errorf("a record was refused")
 }
+func (s *source) Committed(context.Context, kafka.TP) (string, error)   { return "", nil }
 func (s *source) Commit(context.Context, kafka.TP, int64, string) error { return nil }
 
 // discard is an online store that takes nothing; history mode none never writes to it.
