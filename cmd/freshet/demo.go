@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,9 @@ import (
 
 func newDemo() *cobra.Command {
 	var o demo.Options
+	var csv demo.Purchases
+	var file string
+	var in inputFlags
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Show everything at work on this machine, without any server",
@@ -19,20 +23,46 @@ func newDemo() *cobra.Command {
 history played fast, then live), run the service on them, and show what goes in, what comes out, and how one shopper's features change and decay. It says
 what to type in a second terminal. Without a terminal it prints plain lines.
 
-With --dir everything is kept in a directory, and a later demo over it goes on where that one ended, however it ended.`,
+With --dir everything is kept in a directory, and a later demo over it goes on where that one ended, however it ended.
+
+With --purchases it plays a CSV file of purchases instead: history, as fast as it goes. Its columns become the fields user_id, event_time and amount, and
+product_id, category, quantity, currency, status and event_id where it has them (--map, --set); without event_id the number of the row is the id. Then
+every row of the log is recomputed by the oracle, which knows only the events, and a closing line tells the mismatches. Exit code 1 if there are any.`,
 		Example: `  freshet demo
   freshet demo --for 30s
-  freshet demo --dir ./demo --seed 7 --rate 200`,
+  freshet demo --dir ./demo --seed 7 --rate 200 --for 20s
+  freshet demo --purchases orders.csv.gz --map user_id=customer --map event_time=day --map amount=usd --customers 3000`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Out, o.Command = cmd.OutOrStdout(), calledAs(os.Args[0])
-			return demo.Shop(cmd.Context(), o)
+			if file == "" {
+				for _, name := range []string{"map", "set", "row-id", "time-format", "as-is", "customers"} {
+					if cmd.Flags().Changed(name) {
+						return fmt.Errorf("--%s is for a file of purchases: give one with --purchases", name)
+					}
+				}
+				return demo.Shop(cmd.Context(), o)
+			}
+			for _, name := range []string{"for", "seed", "rate"} {
+				if cmd.Flags().Changed(name) {
+					return fmt.Errorf("--%s is for the made-up shop: --purchases ends when all are worked off", name)
+				}
+			}
+			var err error
+			if csv.Input, err = in.input(file); err != nil {
+				return err
+			}
+			csv.AsIs = in.asIs
+			return demo.Play(cmd.Context(), o, csv)
 		},
 	}
 	f := cmd.Flags()
 	f.DurationVar(&o.For, "for", 0, "end after this long, with a summary; 0: when told to (Ctrl-C)")
 	f.StringVar(&o.Dir, "dir", "", "directory for everything, which is kept (default: a temporary one)")
 	f.Uint64Var(&o.Seed, "seed", 1, "of the made-up shoppers: the same seed, the same events")
+	f.StringVar(&file, "purchases", "", "CSV file of purchases to play instead, gzipped or not")
+	f.IntVar(&csv.Customers, "customers", 0, "only the purchases of the first so many customers in the file; 0: all")
+	in.add(cmd)
 	f.Float64Var(&o.Rate, "rate", 20, "live records a second")
 	return cmd
 }
