@@ -157,6 +157,7 @@ func (m *shardMetrics) observe(s *Shard) {
 	m.schemaRetries.Add(float64(st.SchemaRetries - m.seen.SchemaRetries))
 	m.seen = *st
 	m.lag.Set(float64(max(s.end-s.step.meta.Position, 0)))
+	s.tellStatus("")
 	now := s.Now()
 	if now.Before(m.next) {
 		return
@@ -171,7 +172,6 @@ func (m *shardMetrics) observe(s *Shard) {
 		lag = s.step.backlog(now.UnixMilli())
 	}
 	m.decayLag.Set(float64(lag) / 1000)
-	s.tellStatus("")
 }
 
 // forget drops the metrics of a shard that has left.

@@ -111,6 +111,8 @@ type Status struct {
 	Position int64
 	End      int64
 	Clock    int64  // ms
+	Tick     int64  // the last tick begun, ms
+	Behind   bool   // it is worked off in part
 	Err      string // why it stopped; empty while it runs
 }
 
@@ -309,5 +311,6 @@ func (s *Shard) leave(ctx context.Context) error {
 
 // tellStatus lets others see where the shard stands.
 func (s *Shard) tellStatus(why string) {
-	s.status.Store(&Status{Shard: s.id, Phase: s.phase.String(), Position: s.step.meta.Position, End: s.end, Clock: s.step.meta.Clock, Err: why})
+	s.status.Store(&Status{Shard: s.id, Phase: s.phase.String(), Position: s.step.meta.Position, End: s.end, Clock: s.step.meta.Clock,
+		Tick: s.step.meta.LastTick, Behind: s.step.pending, Err: why})
 }
