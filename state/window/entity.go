@@ -53,6 +53,7 @@ type Counters struct {
 	Overflow     uint64 // a result beyond its type's range
 	DeriveErrors uint64 // a derive that erred or had a null operand
 	OverLimit    uint64 // beyond max_distinct
+	LastOver     int    // index of the feature that OverLimit was last raised for
 }
 
 // NewEntity returns an entity without events.

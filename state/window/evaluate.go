@@ -329,6 +329,7 @@ func (x *emitter) emit(f *featureOf, r *reading, scale int) {
 	v := &x.out[f.out]
 	if f.over >= 0 && x.e.isOver(f.over) {
 		x.c.OverLimit++
+		x.c.LastOver = f.out
 		set(v, schemas.Null, 0)
 		return
 	}

@@ -251,6 +251,10 @@ func check(t *testing.T, l *Layout, o *oracle, asOf int64, where string, e *Enti
 	out := make([]schemas.Value, len(l.plan.Features))
 	next := e.Evaluate(l, asOf, out, &c)
 	want, wantNext, wantC := o.evaluate(asOf)
+	if c.OverLimit > 0 && !o.over[c.LastOver] {
+		t.Fatalf("%s: feature %d is told to be beyond its limit", where, c.LastOver)
+	}
+	c.LastOver = 0
 	for i := range out {
 		if !equal(out[i], want[i]) {
 			t.Fatalf("%s: feature %+v: got %+v, want %+v (%d events)", where, l.plan.Features[i], out[i], want[i], len(o.events))

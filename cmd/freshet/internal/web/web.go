@@ -88,6 +88,9 @@ func line(s processor.Status) string {
 	if s.Clock > 0 {
 		text += " clock=" + time.UnixMilli(s.Clock).UTC().Format(time.RFC3339Nano)
 	}
+	if s.Limited != "" {
+		text += " limited: feature " + s.Limited + " is null for an entity beyond its limit"
+	}
 	if s.Err != "" {
 		text += " error: " + s.Err
 	}
