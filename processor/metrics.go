@@ -151,7 +151,10 @@ func (m *shardMetrics) observe(s *Shard) {
 	}
 	m.overflow.Add(float64(st.Overflow - m.seen.Overflow))
 	m.deriveErrors.Add(float64(st.DeriveErrors - m.seen.DeriveErrors))
-	m.overLimit.Add(float64(st.OverLimit - m.seen.OverLimit))
+	if d := st.OverLimit - m.seen.OverLimit; d > 0 {
+		m.overLimit.Add(float64(d))
+		s.limited = s.plan.Features[st.LastOver].Name
+	}
 	m.whereErrors.Add(float64(s.step.adm.errs - m.seenErrs))
 	m.seenErrs = s.step.adm.errs
 	m.schemaRetries.Add(float64(st.SchemaRetries - m.seen.SchemaRetries))

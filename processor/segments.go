@@ -200,39 +200,22 @@ type recoveredSegment struct {
 }
 
 // settle asks the online store about the rows in doubt: those sent by a former owner and not acknowledged. What it holds, and all before
-// it, readers may have seen: it becomes log rows now. The rest never was.
+// it, readers may have seen: it becomes log rows now. The rest never was, nor was what is older than a row of the log: the store had that one
+// already and refused it.
 func (s *Shard) settle(ctx context.Context) error {
+	// First what is known: the times given now must be later than all that the former owner gave, whose clock may have been ahead of ours.
 	for _, r := range s.recovered {
-		var entities [][]byte
-		for i := range r.rec.InDoubt {
-			entities = append(entities, r.rec.InDoubt[i].Row.Entity)
-		}
-		if len(entities) > 0 {
-			versions, known, err := s.versions(ctx, entities)
-			if err != nil {
-				return fmt.Errorf("ask redis about rows in doubt: %w", err)
-			}
-			now := s.Now().UnixMicro()
-			for i, d := range r.rec.InDoubt {
-				at := int64(0)
-				if known[i] && d.Row.Version.Compare(versions[i]) <= 0 {
-					s.step.meta.Available = max(s.step.meta.Available+1, now)
-					at = s.step.meta.Available
-				}
-				if err := r.seg.Acked(d.Sequence, []int64{at}); err != nil {
-					return err
-				}
-			}
-		}
 		err := r.seg.Each(func(row *sink.Row) error {
-			if old, ok := s.tail[string(row.Entity)]; !ok || row.Version.Compare(old) > 0 {
-				s.tail[string(row.Entity)] = row.Version
-			}
+			s.logged(row)
 			s.step.meta.Available = max(s.step.meta.Available, row.AvailableAt)
-			s.step.floor = max(s.step.floor, row.Version.AsOf)
 			return nil
 		})
 		if err != nil {
+			return err
+		}
+	}
+	for _, r := range s.recovered {
+		if err := s.settleDoubts(ctx, r); err != nil {
 			return err
 		}
 		if err := errors.Join(r.seg.Sync(), r.seg.Close()); err != nil {
@@ -241,6 +224,42 @@ func (s *Shard) settle(ctx context.Context) error {
 		s.segs.closed = append(s.segs.closed, closedSegment{r.seg, r.name, -1})
 	}
 	s.recovered = nil
+	return nil
+}
+
+// logged notes a log row of a former owner.
+func (s *Shard) logged(row *sink.Row) {
+	if old, ok := s.tail[string(row.Entity)]; !ok || row.Version.Compare(old) > 0 {
+		s.tail[string(row.Entity)] = row.Version
+	}
+	s.step.floor = max(s.step.floor, row.Version.AsOf)
+}
+
+func (s *Shard) settleDoubts(ctx context.Context, r recoveredSegment) error {
+	var entities [][]byte
+	for i := range r.rec.InDoubt {
+		entities = append(entities, r.rec.InDoubt[i].Row.Entity)
+	}
+	if len(entities) == 0 {
+		return nil
+	}
+	versions, known, err := s.versions(ctx, entities)
+	if err != nil {
+		return fmt.Errorf("ask redis about rows in doubt: %w", err)
+	}
+	now := s.Now().UnixMicro()
+	for i, d := range r.rec.InDoubt {
+		at := int64(0)
+		newest, ok := s.tail[string(d.Row.Entity)]
+		if known[i] && d.Row.Version.Compare(versions[i]) <= 0 && (!ok || d.Row.Version.Compare(newest) > 0) {
+			s.step.meta.Available = max(s.step.meta.Available+1, now)
+			at = s.step.meta.Available
+			s.logged(&d.Row)
+		}
+		if err := r.seg.Acked(d.Sequence, []int64{at}); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -86,8 +86,9 @@ type Shard struct {
 	ckpt     checkpoints
 	refill   refill
 
-	stop   chan struct{}          // closed to make the shard drain, checkpoint and end
-	status atomic.Pointer[Status] // read by anyone
+	limited string                 // Status.Limited
+	stop    chan struct{}          // closed to make the shard drain, checkpoint and end
+	status  atomic.Pointer[Status] // read by anyone
 }
 
 // phase is what a shard does with the rows it makes.
@@ -114,6 +115,7 @@ type Status struct {
 	Tick     int64  // the last tick begun, ms
 	Behind   bool   // it is worked off in part
 	Err      string // why it stopped; empty while it runs
+	Limited  string // the feature that was last null because an entity outgrew its limit; empty if none was
 }
 
 // Ready reports whether the shard serves fresh values.
