@@ -33,6 +33,11 @@ func (s *Shard) recover(ctx context.Context) error {
 	if err := s.notLost(ctx, m); err != nil {
 		return err
 	}
+	if m != nil { // before the claim, which does not name them: after it nobody would know
+		if err := s.publishParts(ctx, m); err != nil {
+			return err
+		}
+	}
 	if m == nil {
 		m = s.firstManifest(start, end)
 	} else if c, err := s.claim(m, start, end); err == nil {
@@ -47,9 +52,6 @@ func (s *Shard) recover(ctx context.Context) error {
 		return fmt.Errorf("claim the shard: %w", err)
 	}
 	s.manifest, s.boot = m, m.Bootstrap
-	if err := s.publishParts(ctx, m); err != nil {
-		return err
-	}
 	if err := s.restore(ctx, m); err != nil {
 		return fmt.Errorf("restore the state of manifest %d: %w", m.Seq, err)
 	}
