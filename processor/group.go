@@ -248,7 +248,7 @@ func (g *Group) newShard(tp kafka.TP, stop chan struct{}) *Shard {
 		Deps: g.deps, plan: g.plan, spec: SpecOf(g.plan), tp: tp, id: id, log: log,
 		m: g.deps.Metrics.shard(g.plan.Group, g.plan.Version, tp.Partition), partitions: g.topic.Partitions, topicID: g.topic.ID,
 		feed: newFeed(g.deps.Source, tp, g.deps.Config.FeedBytes), dir: filepath.Join(g.deps.Config.Data, "live", filepath.FromSlash(id)),
-		online: g.deps.Online(tp.Partition), touched: map[string]struct{}{}, tail: map[string]sink.Version{}, stop: stop,
+		online: g.deps.Online(tp.Partition), touched: map[string]struct{}{}, tail: map[string]loggedRow{}, stop: stop,
 	}
 	s.segs.dir = filepath.Join(g.deps.Config.Data, "segments", filepath.FromSlash(id))
 	s.ckpt = checkpoints{every: g.deps.Config.CheckpointEvery, hashes: nil, published: s.Now()}

@@ -286,7 +286,7 @@ func (s *Shard) fillOnline(ctx context.Context) error {
 	for {
 		next, done, err := s.step.Rewrite(ctx, from, 1024, func(r *sink.Row) error {
 			log := s.boot.History != "rows"
-			if v, ok := s.tail[string(r.Entity)]; ok && v == r.Version {
+			if v, ok := s.tail[string(r.Entity)]; ok && v.Version == r.Version {
 				log = false // acknowledged before a former owner stopped in the middle of this
 			}
 			if log {
@@ -313,10 +313,7 @@ func (s *Shard) emitTouched(ctx context.Context) error {
 	s.step.out = liveRows{s}
 	for len(keys) > 0 {
 		n := min(len(keys), maxBatchRecords)
-		if err := s.step.Emit(keys[:n], func(e *entity) bool {
-			v, ok := s.tail[e.key]
-			return !ok || v.Generation != s.step.meta.Generation || v.Offset < e.LastOffset || v.AsOf >= e.Due
-		}); err != nil {
+		if err := s.step.Emit(keys[:n], s.unlogged); err != nil {
 			return err
 		}
 		keys = keys[n:]
@@ -324,6 +321,19 @@ func (s *Shard) emitTouched(ctx context.Context) error {
 	s.step.out = muted
 	clear(s.touched)
 	return ctx.Err()
+}
+
+// unlogged reports whether an entity that the replay touched must be emitted: its newest log row is not of all its events, or not of the
+// instant that the replay evaluated it at. Where it is of both, that row becomes the entity's last again, so that what is written to the
+// online store from the state, should it lose its data, is what the log has.
+func (s *Shard) unlogged(e *entity) bool {
+	v, ok := s.tail[e.key]
+	if !ok || v.Generation != s.step.meta.Generation || v.Offset < e.LastOffset || v.validUntil <= e.LastAsOf {
+		return true
+	}
+	e.LastAsOf, e.LastOffset = v.AsOf, v.Offset
+	s.step.touch(e)
+	return false
 }
 
 // close ends the pipeline and the store. The live directory stays: the next owner of this machine throws it away.

@@ -227,10 +227,16 @@ func (s *Shard) settle(ctx context.Context) error {
 	return nil
 }
 
+// loggedRow is what recovery knows of an entity's newest log row.
+type loggedRow struct {
+	sink.Version
+	validUntil int64 // ms
+}
+
 // logged notes a log row of a former owner.
 func (s *Shard) logged(row *sink.Row) {
-	if old, ok := s.tail[string(row.Entity)]; !ok || row.Version.Compare(old) > 0 {
-		s.tail[string(row.Entity)] = row.Version
+	if old, ok := s.tail[string(row.Entity)]; !ok || row.Version.Compare(old.Version) > 0 {
+		s.tail[string(row.Entity)] = loggedRow{row.Version, row.ValidUntil}
 	}
 	s.step.floor = max(s.step.floor, row.Version.AsOf)
 }
@@ -251,7 +257,7 @@ func (s *Shard) settleDoubts(ctx context.Context, r recoveredSegment) error {
 	for i, d := range r.rec.InDoubt {
 		at := int64(0)
 		newest, ok := s.tail[string(d.Row.Entity)]
-		if known[i] && d.Row.Version.Compare(versions[i]) <= 0 && (!ok || d.Row.Version.Compare(newest) > 0) {
+		if known[i] && d.Row.Version.Compare(versions[i]) <= 0 && (!ok || d.Row.Version.Compare(newest.Version) > 0) {
 			s.step.meta.Available = max(s.step.meta.Available+1, now)
 			at = s.step.meta.Available
 			s.logged(&d.Row)

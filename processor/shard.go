@@ -77,10 +77,10 @@ type Shard struct {
 
 	phase    phase
 	boot     parquet.Bootstrap
-	replayTo int64                   // recovery: the end of the partition when it began
-	touched  map[string]struct{}     // recovery
-	tail     map[string]sink.Version // recovery: the newest acknowledged version of entities in the segment past the manifest
-	end      int64                   // the last stable offset, as last told
+	replayTo int64                // recovery: the end of the partition when it began
+	touched  map[string]struct{}  // recovery
+	tail     map[string]loggedRow // recovery: the newest acknowledged row of entities in the segment past the manifest
+	end      int64                // the last stable offset, as last told
 
 	manifest *parquet.Manifest // the last one published; checkpoints read it
 	ckpt     checkpoints
