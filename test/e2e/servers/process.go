@@ -24,6 +24,8 @@ type process struct {
 	quit  syscall.Signal // what ends it with the test
 	ready func() error
 
+	keepLog bool // a new life appends to the log of those before
+
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended
 }
@@ -67,7 +69,11 @@ func (p *process) restart() {
 
 // begin starts the process and does not wait.
 func (p *process) begin() error {
-	log, err := os.OpenFile(p.log(), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	mode := os.O_TRUNC
+	if p.keepLog {
+		mode = os.O_APPEND
+	}
+	log, err := os.OpenFile(p.log(), os.O_CREATE|os.O_WRONLY|mode, 0o644)
 	if err != nil {
 		return err
 	}
