@@ -14,6 +14,8 @@ var layers = map[string][]string{
 	"sink":      {"schemas"},
 	"processor": {"schemas", "state", "sink"},
 	"cmd":       {"schemas", "state", "sink", "processor"},
+	// The demo has what it computed judged by the oracle, before the user's eyes.
+	"cmd/freshet/internal/demo": {"cmd", "schemas", "sink", "processor", "test/oracle"},
 	// The oracle shares nothing with what it judges but the parsed definition.
 	"test/oracle": {"schemas/feature"},
 }

@@ -54,6 +54,8 @@ func TestRulesFind(t *testing.T) {
 		{"sink beside itself", "import directions", map[string]string{"sink/pit/a.go": importing(module + "/state/window")}, "sink imports state/window"},
 		{"processor above itself", "import directions", map[string]string{"processor/a.go": importing(module + "/cmd/freshet/internal/app")}, "processor imports cmd"},
 		{"product on tests", "import directions", map[string]string{"cmd/freshet/a.go": importing(module + "/test/oracle")}, "cmd imports test/oracle"},
+		{"demo on the oracle", "import directions", map[string]string{"cmd/freshet/internal/demo/a.go": importing(module + "/test/oracle")}, ""},
+		{"demo on other tests", "import directions", map[string]string{"cmd/freshet/internal/demo/a.go": importing(module + "/test/crash")}, "imports test/crash"},
 		{"oracle on the judged", "import directions", map[string]string{"test/oracle/a.go": importing(module + "/state/agg")}, "test/oracle imports state/agg"},
 		{"oracle on definitions", "import directions", map[string]string{"test/oracle/a.go": importing(module + "/schemas/feature")}, ""},
 		{"name that only begins alike", "import directions", map[string]string{"sink/a.go": importing(module + "/schemasx")}, "sink imports schemasx"},
