@@ -25,7 +25,8 @@ type checkpoints struct {
 	publish   chan error                   // of the publication under way; nil while there is none
 	hashes    map[string]parquet.StateFile // by file name and size: what the store's immutable files hash to
 	parts     int                          // closed segments that the publication under way covers
-	published time.Time
+	begun     time.Time                    // of the publication under way
+	published time.Time                    // when the last committed one was begun
 }
 
 func (c *checkpoints) due(now time.Time) bool { return !now.Before(c.next) }
@@ -45,12 +46,12 @@ func (s *Shard) checkpoint(ctx context.Context) error {
 		s.ckpt.next = s.Now().Add(time.Second)
 		return nil
 	}
-	how, err := s.takeCheckpoint(ctx, time.Second)
+	how, err := s.takeCheckpoint(ctx, min(max(time.Second, 2*s.ckpt.retry), s.Config.DrainLimit))
 	if err != nil {
 		return err
 	}
 	if how == ckptGivenUp {
-		s.ckpt.retry = min(max(2*s.ckpt.retry, 500*time.Millisecond), s.ckpt.every)
+		s.ckpt.retry = min(max(2*s.ckpt.retry, 500*time.Millisecond), max(s.ckpt.every, s.Config.DrainLimit))
 		s.ckpt.next = s.Now().Add(s.ckpt.retry)
 		return nil
 	}
@@ -79,7 +80,7 @@ func (s *Shard) checkpointNow(ctx context.Context) error {
 // takeCheckpoint is steps 3 and 4 of the commit protocol (processor/DESIGN.md). Applying pauses in it; hashing, encoding parts and publishing the
 // manifest go on behind it, one at a time.
 func (s *Shard) takeCheckpoint(ctx context.Context, wait time.Duration) (taken, error) {
-	if err := s.published(ctx, wait > time.Second); err != nil {
+	if err := s.published(ctx, wait == s.Config.DrainLimit); err != nil {
 		return 0, err
 	}
 	if s.ckpt.publish != nil {
@@ -126,14 +127,14 @@ func (s *Shard) takeCheckpoint(ctx context.Context, wait time.Duration) (taken, 
 	closed := slices.Clone(s.segs.closed)
 	done := make(chan error, 1)
 	s.ckpt.publish = done
-	s.ckpt.parts = len(closed)
+	s.ckpt.parts, s.ckpt.begun = len(closed), begun
 	go func() { done <- s.publish(ctx, m, tmp, closed) }() // awaited by published and close
 	return ckptTaken, nil
 }
 
 func (s *Shard) unchanged() bool {
 	m := s.manifest
-	return !s.store.Dirty() && len(s.segs.closed) == 0 && m.Position == s.step.meta.Position && m.LastTick == s.step.meta.LastTick &&
+	return !s.store.Dirty() && len(s.segs.closed) == 0 && m.Position == s.step.meta.Position &&
 		m.Segment.Length == s.seg.Len() && m.Bootstrap == s.boot && m.Segment.Name == s.openName()
 }
 
@@ -245,7 +246,7 @@ func (s *Shard) stateName(f parquet.StateFile) string {
 func (s *Shard) committed(ctx context.Context) error {
 	old, m := s.manifest, s.segs.pending
 	s.manifest, s.segs.pending = m, nil
-	s.ckpt.published = s.Now()
+	s.ckpt.published = s.ckpt.begun
 	if err := s.publishParts(ctx, m); err != nil {
 		return err
 	}
@@ -286,10 +287,13 @@ func (s *Shard) collect(ctx context.Context, old, m *parquet.Manifest) error {
 func (s *Shard) tell(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	p := redis.Progress{
-		Position: s.step.meta.Position, AsOf: max(s.step.meta.Clock, s.step.meta.LastTick), Wall: s.Now().UnixMilli(),
-		Generation: s.step.meta.Generation, Seq: s.manifest.Seq, Store: s.manifest.Store,
+	p := s.refill.told
+	if rows, _ := s.pipe.backlog(); rows == 0 && !s.step.pending {
+		p.Position, p.AsOf = s.step.meta.Position, max(s.step.meta.Clock, s.step.meta.LastTick, s.step.floor)
+	} else if v := s.pipe.newestAcked(); v.Offset >= p.Position || p.Store == "" { // what waits is not in the store yet
+		p.Position, p.AsOf = max(v.Offset+1, s.manifest.Position), max(v.AsOf, p.AsOf, s.step.floor)
 	}
+	p.Wall, p.Generation, p.Seq, p.Store = s.Now().UnixMilli(), s.step.meta.Generation, s.manifest.Seq, s.manifest.Store
 	switch err := s.online.WriteProgress(ctx, p); {
 	case errors.Is(err, redis.ErrFenced):
 		return err

@@ -88,12 +88,13 @@ func (g *Group) Assign(ctx context.Context, tps []kafka.TP) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, tp := range tps {
-		if tp.Topic != g.plan.Source.Topic || g.shards[tp] != nil {
+		old := g.shards[tp]
+		if tp.Topic != g.plan.Source.Topic || old != nil && !isClosed(old.stop) {
 			continue
 		}
 		r := &running{stop: make(chan struct{}), done: make(chan struct{})}
 		g.shards[tp] = r
-		go g.keep(ctx, tp, r) // ended by Revoke, awaited there
+		go g.keep(ctx, tp, r, old) // ended by Revoke, awaited there
 	}
 }
 
@@ -172,8 +173,11 @@ const fencedWait = 30 * time.Second
 
 // keep runs the shard of tp until it is stopped. After an error that may pass it starts it again, ever more slowly; one that only a person can
 // mend leaves it stopped, and says so.
-func (g *Group) keep(ctx context.Context, tp kafka.TP, r *running) {
+func (g *Group) keep(ctx context.Context, tp kafka.TP, r, before *running) {
 	defer close(r.done)
+	if before != nil { // it was revoked too slowly, and the partition is back
+		<-before.done
+	}
 	wait := time.Second
 	for {
 		s := g.newShard(tp, r.stop)
@@ -182,7 +186,7 @@ func (g *Group) keep(ctx context.Context, tp kafka.TP, r *running) {
 		r.mu.Unlock()
 		begun := time.Now()
 		err := s.run(ctx)
-		if err == nil || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil || isClosed(r.stop) {
 			s.m.forget()
 			return
 		}
@@ -253,6 +257,10 @@ func (g *Group) newShard(tp kafka.TP, stop chan struct{}) *Shard {
 	s.segs.dir = filepath.Join(g.deps.Config.Data, "segments", filepath.FromSlash(id))
 	s.ckpt = checkpoints{every: g.deps.Config.CheckpointEvery, hashes: nil, published: s.Now()}
 	s.step = NewStep(g.deps, g.plan, tp.Partition, g.topic.Partitions)
+	s.step.waiting = func(err error) {
+		s.m.schemaRetries.Inc()
+		s.tellStatus("waits for a schema: " + err.Error())
+	}
 	s.letters = deadLetters{broker: g.deps.Broker, topic: tp.Topic, log: log, limit: g.deps.Config.DeadLetterBytes,
 		headers: letterHeaders(g.plan, tp), onSent: func(n int) { s.m.deadLetters.Add(float64(n)) }}
 	return s

@@ -157,7 +157,6 @@ func (m *shardMetrics) observe(s *Shard) {
 	}
 	m.whereErrors.Add(float64(s.step.adm.errs - m.seenErrs))
 	m.seenErrs = s.step.adm.errs
-	m.schemaRetries.Add(float64(st.SchemaRetries - m.seen.SchemaRetries))
 	m.seen = *st
 	m.lag.Set(float64(max(s.end-s.step.meta.Position, 0)))
 	s.tellStatus("")

@@ -48,6 +48,7 @@ type pipeline struct {
 	err       error             // guarded by mu: why it ended
 	closed    bool              // guarded by mu
 	available int64             // µs, the last given; guarded by mu, moved by run
+	acked     sink.Version      // of the last row acknowledged; guarded by mu
 
 	troubled atomic.Bool // the online store does not take writes
 
@@ -89,6 +90,9 @@ func (p *pipeline) add(r *sink.Row, published int64, log bool) error {
 	if p.err != nil {
 		return p.err
 	}
+	if p.closed {
+		return errStopped
+	}
 	var c *chunk
 	if n := len(p.queue); n > 0 && len(p.queue[n-1].rows) < chunkRows {
 		c = p.queue[n-1]
@@ -102,7 +106,7 @@ func (p *pipeline) add(r *sink.Row, published int64, log bool) error {
 	c.rows = append(c.rows, queuedRow{start, len(c.buf), p.number, published, log})
 	p.queued += len(c.buf) - start
 	p.unacked++
-	if p.queued > p.limit/4 {
+	if log && p.queued > p.limit/4 { // a row that makes no log row must not take the place of one that does
 		p.newest[string(r.Entity)] = p.number
 	}
 	if p.unacked == 1 {
@@ -132,6 +136,13 @@ func (p *pipeline) backlog() (rows, bytes int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.unacked, p.queued
+}
+
+// newestAcked returns the version of the last row acknowledged. Rows are sent in order: all before it are in the store.
+func (p *pipeline) newestAcked() sink.Version {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.acked
 }
 
 // clock returns the last available_at given, in µs.
@@ -263,6 +274,9 @@ func (p *pipeline) send(ctx context.Context, b *sendBatch) error {
 	now := p.now().UnixMicro()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if last := len(b.rows) - 1; b.log[last] { // rows of a refill are older
+		p.acked = b.rows[last].Version
+	}
 	b.available = b.available[:0]
 	for i := range b.rows {
 		p.m.outcome(b.out[i])

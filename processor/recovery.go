@@ -13,6 +13,7 @@ import (
 
 	"github.com/freshet-dev/freshet/sink"
 	"github.com/freshet-dev/freshet/sink/parquet"
+	"github.com/freshet-dev/freshet/sink/redis"
 )
 
 const maxTouched = 1 << 18 // entities noted in a replay before they are emitted
@@ -30,7 +31,8 @@ func (s *Shard) recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ask for the offsets of %s: %w", s.id, err)
 	}
-	if err := s.notLost(ctx, m); err != nil {
+	told, override, err := s.notLost(ctx, m)
+	if err != nil {
 		return err
 	}
 	if m != nil { // before the claim, which does not name them: after it nobody would know
@@ -38,15 +40,11 @@ func (s *Shard) recover(ctx context.Context) error {
 			return err
 		}
 	}
-	if m == nil {
-		m = s.firstManifest(start, end)
-	} else if c, err := s.claim(m, start, end); err == nil {
-		m = c
-	} else if errors.Is(err, errOffsets) && s.anew() {
-		s.log.Warn("the state is begun anew under the next generation", "instead_of", err)
-		m = s.nextGeneration(m, start, end)
-	} else {
+	if m, err = s.take(m, start, end, override); err != nil {
 		return err
+	}
+	if override {
+		m.Generation = max(m.Generation, told.Generation+1)
 	}
 	if err := parquet.PublishManifest(ctx, s.Bucket, m); err != nil {
 		return fmt.Errorf("claim the shard: %w", err)
@@ -65,6 +63,20 @@ func (s *Shard) recover(ctx context.Context) error {
 		return err
 	}
 	return s.begin(ctx, end)
+}
+
+// take returns the manifest that makes the shard ours: the first of all, the next of the chain, or, where a person has allowed it and there is
+// reason to, one that begins the state anew.
+func (s *Shard) take(m *parquet.Manifest, start, end int64, anew bool) (*parquet.Manifest, error) {
+	if m == nil {
+		return s.firstManifest(start, end), nil
+	}
+	c, err := s.claim(m, start, end)
+	if errors.Is(err, errOffsets) && s.anew() || err == nil && anew {
+		s.log.Warn("the state is begun anew under the next generation", "instead_of", err)
+		return s.nextGeneration(m, start, end), nil
+	}
+	return c, err
 }
 
 // firstManifest is that of a version's first start: what lies before the end of the partition now is history.
@@ -116,10 +128,12 @@ func (s *Shard) claim(m *parquet.Manifest, start, end int64) (*parquet.Manifest,
 }
 
 // notLost refuses to take a lost directory for a first start: the online store's progress hash tells of manifests that are not there.
-func (s *Shard) notLost(ctx context.Context, m *parquet.Manifest) error {
-	if told, err := s.Broker.Committed(ctx, s.tp); err == nil && m == nil && told != "" && !s.anew() {
-		if store, _, ok := strings.Cut(told, ":"); ok && store != s.StoreID {
-			return permanent("%s: the consumer group's offset tells of store %s, this one (%s) is %s and has no manifest: the directory was lost or is another one; point `data:` at the right one, use another kafka.group, or begin the state anew with --new-generation %s@%d",
+// What the hash says is returned, and whether it would be a reason to refuse had a person not allowed to begin anew.
+func (s *Shard) notLost(ctx context.Context, m *parquet.Manifest) (told redis.Progress, override bool, err error) {
+	if m == nil && !s.anew() {
+		meta, err := s.Broker.Committed(ctx, s.tp)
+		if store, _, ok := strings.Cut(meta, ":"); err == nil && ok && store != s.StoreID {
+			return told, false, permanent("%s: the consumer group's offset tells of store %s, this one (%s) is %s and has no manifest: the directory was lost or is another one; point `data:` at the right one, use another kafka.group, or begin the state anew with --new-generation %s@%d",
 				s.id, store, s.Config.Data, s.StoreID, s.plan.Group, s.plan.Version)
 		}
 	}
@@ -135,20 +149,20 @@ func (s *Shard) notLost(ctx context.Context, m *parquet.Manifest) error {
 			}
 			if ok && (m == nil || p.Store == m.Store && p.Seq > m.Seq) {
 				if s.anew() {
-					return nil
+					return p, true, nil
 				}
 				have := "none"
 				if m != nil {
 					have = fmt.Sprintf("manifest %d", m.Seq)
 				}
-				return permanent("%s: Redis tells of manifest %d in store %s, but store %s (%s) has %s: the directory was lost or is another one; point `data:` at the right one, or begin the state anew with --new-generation %s@%d",
+				return p, false, permanent("%s: Redis tells of manifest %d in store %s, but store %s (%s) has %s: the directory was lost or is another one; point `data:` at the right one, or begin the state anew with --new-generation %s@%d",
 					s.id, p.Seq, p.Store, s.StoreID, s.Config.Data, have, s.plan.Group, s.plan.Version)
 			}
 			wait.recovered(s.log, "redis answers")
-			return nil
+			return p, false, nil
 		}
 		if err := wait.sleep(ctx, s.log, "redis does not answer; the shard waits to start", err); err != nil {
-			return err
+			return told, false, err
 		}
 	}
 }
@@ -207,10 +221,11 @@ func (s *Shard) begin(ctx context.Context, end int64) error {
 	case !s.boot.Done:
 		s.step.floor = 0 // history has no rows but those its own ticks make
 		s.enterHistory()
-	case s.step.meta.Position < end:
+	case s.step.meta.Position < end || len(s.tail) > 0:
 		s.step.meta.LastTick = max(s.step.meta.LastTick, s.step.floor-s.step.floor%s.plan.Tick)
 		s.phase, s.replayTo, s.step.out = recovering, end, mutedRows{s}
 	default:
+		s.step.meta.LastTick = max(s.step.meta.LastTick, s.step.floor-s.step.floor%s.plan.Tick)
 		s.enterLive()
 	}
 	s.ckpt.next = s.Now().Add(time.Duration(float64(s.ckpt.every) * s.stagger()))
@@ -254,6 +269,17 @@ func (s *Shard) enterLive() {
 func (s *Shard) endPhase(ctx context.Context) error {
 	switch s.phase {
 	case recovering:
+		for done := false; !done; { // what had decayed by the last instant known may be in the log already
+			var err error
+			if done, err = s.step.Advance(s.step.meta.LastTick); err != nil {
+				return err
+			}
+			if len(s.touched) > maxTouched {
+				if err := s.emitTouched(ctx); err != nil {
+					return err
+				}
+			}
+		}
 		if err := s.emitTouched(ctx); err != nil {
 			return err
 		}

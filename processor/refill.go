@@ -63,12 +63,6 @@ func (s *Shard) lost(ctx context.Context) string {
 	if err != nil {
 		return ""
 	}
-	ids, err := s.RunIDs(ctx)
-	if err != nil {
-		return ""
-	}
-	old := s.refill.runIDs
-	s.refill.runIDs = ids
 	told := s.refill.told
 	switch {
 	case told.Store == "":
@@ -78,6 +72,12 @@ func (s *Shard) lost(ctx context.Context) string {
 	case p.Store == told.Store && p.Position < told.Position:
 		return "its progress hash went back"
 	}
+	ids, err := s.RunIDs(ctx)
+	if err != nil {
+		return "" // asked again in a moment; the hash has told its part
+	}
+	old := s.refill.runIDs
+	s.refill.runIDs = ids
 	if old != nil {
 		for node, id := range ids {
 			if was, ok := old[node]; !ok || was != id {

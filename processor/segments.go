@@ -224,6 +224,33 @@ func (s *Shard) settle(ctx context.Context) error {
 		s.segs.closed = append(s.segs.closed, closedSegment{r.seg, r.name, -1})
 	}
 	s.recovered = nil
+	return s.wentBack(ctx)
+}
+
+// tailSample is how many entities are asked for in wentBack.
+const tailSample = 512
+
+// wentBack looks whether the online store holds what the log says it had acknowledged. If it does not (it was restored from an older copy,
+// say), every entity is written again.
+func (s *Shard) wentBack(ctx context.Context) error {
+	var entities [][]byte
+	for k := range s.tail {
+		if entities = append(entities, []byte(k)); len(entities) == tailSample {
+			break
+		}
+	}
+	if len(entities) == 0 {
+		return nil
+	}
+	versions, known, err := s.versions(ctx, entities)
+	if err != nil {
+		return fmt.Errorf("compare redis with the log: %w", err)
+	}
+	for i, e := range entities {
+		if !known[i] || versions[i].Compare(s.tail[string(e)].Version) < 0 {
+			s.refill.active = true
+		}
+	}
 	return nil
 }
 

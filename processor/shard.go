@@ -127,6 +127,20 @@ var errStopped = errors.New("stopped")
 func (s *Shard) run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer func() { cancel(); err = errors.Join(err, s.close()) }()
+	go func() { // ends with ctx: whatever the shard waits for, it does not wait longer than it may take to leave
+		select {
+		case <-s.stop:
+		case <-ctx.Done():
+			return
+		}
+		t := time.NewTimer(s.Config.DrainLimit)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	s.letters.start(ctx)
 	if err := s.recover(ctx); err != nil {
 		return err
@@ -218,10 +232,18 @@ func (s *Shard) apply(ctx context.Context, f kafka.Fetch) error {
 		if n < len(recs) {
 			next = min(recs[n].Offset, end)
 		}
-		if err := s.step.Apply(ctx, recs[:n], next); err != nil {
-			return err
+		if n > 0 || next > s.step.meta.Position {
+			if err := s.step.Apply(ctx, recs[:n], next); err != nil {
+				return err
+			}
 		}
 		recs = recs[n:]
+		if s.step.flooded {
+			return errors.Join(ErrFlood, s.checkpointNow(ctx)) // or the next start would meet the same records
+		}
+		if err := s.published(ctx, false); err != nil {
+			return err
+		}
 		s.m.observe(s)
 		if s.step.meta.Position >= end {
 			if err := s.endPhase(ctx); err != nil {
@@ -271,6 +293,9 @@ func (s *Shard) tick(ctx context.Context) error {
 
 // keepHouse does what is due besides records: the checkpoint, the progress hash, the refill of a store that lost data.
 func (s *Shard) keepHouse(ctx context.Context) error {
+	if err := s.published(ctx, false); err != nil {
+		return err
+	}
 	if s.phase == live {
 		if err := s.refillSome(ctx); err != nil {
 			return err
@@ -294,8 +319,12 @@ func (s *Shard) refuse(rec *kafka.Record, why Reason) error {
 	return s.letters.add(rec, why)
 }
 
-// leave drains the pipeline and takes a last checkpoint, both within Config.DrainLimit.
+// leave drains the pipeline and takes a last checkpoint, both within Config.DrainLimit. In a replay there is nothing to commit: its rows are
+// not out.
 func (s *Shard) leave(ctx context.Context) error {
+	if s.phase == recovering {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.Config.DrainLimit)
 	defer cancel()
 	if _, err := s.pipe.idle(ctx, s.Config.DrainLimit); err != nil {

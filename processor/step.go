@@ -49,14 +49,19 @@ type Step struct {
 	slab    []byte
 	stored  []schemas.Value
 	missing []*entity
-	wall    int64 // µs, of the batch
-	pending bool  // a tick is worked off in part
+	wall    int64       // µs, of the batch
+	pending bool        // a tick is worked off in part
+	flooded bool        // more than half of the last 1,000 records were rubbish
+	written Meta        // the position last flushed
+	empty   int         // Batch.Len of an empty batch
+	waiting func(error) // told while records wait for a schema
 	flood   flood
 }
 
 // use puts the step on a store.
 func (s *Step) use(store *state.Store, meta Meta) {
 	s.store, s.meta, s.batch = store, meta, store.NewBatch()
+	s.written, s.empty = meta, s.batch.Len()
 	s.decay = timers{kind: decayTimer, store: store, limit: nearTimers}
 	s.cleanup = timers{kind: cleanupTimer, store: store, limit: nearTimers}
 }
@@ -78,8 +83,6 @@ type Stats struct {
 	Records [reasons]uint64
 	Rows    uint64
 	Decays  uint64
-
-	SchemaRetries uint64 // schema ids that the registry could not tell, each time it was asked
 	window.Counters
 }
 
@@ -130,20 +133,24 @@ func (s *Step) apply(ctx context.Context, recs []kafka.Record) error {
 	if err := s.admit(ctx, recs); err != nil {
 		return err
 	}
-	ents, err := s.lookUp()
+	ents, err := s.lookUp(0)
 	if err != nil {
 		return err
 	}
 	for i := range recs {
+		s.meta.Position = recs[i].Offset // a tick before the record carries the offset before it, wherever a fetch ended
 		c := &s.cands[i]
 		if c.reason == Accepted {
+			if ents, err = s.passTicks(c, i, ents); err != nil {
+				return err
+			}
 			if c.reason, err = s.fold(ents[i], c, &recs[i]); err != nil {
 				return err
 			}
 		}
 		s.stats.Records[c.reason]++
 		if s.flood.add(c.reason == Undecodable || c.reason == Invalid) {
-			return ErrFlood
+			s.flooded = true
 		}
 		if c.reason.DeadLetter() {
 			if err := s.out.Refused(&recs[i], c.reason); err != nil {
@@ -207,7 +214,9 @@ func (s *Step) decode(ctx context.Context, rec *kafka.Record) error {
 			return err
 		}
 		if err := s.dec.Prepare(ctx, need.ID); err != nil {
-			s.stats.SchemaRetries++
+			if s.waiting != nil {
+				s.waiting(err)
+			}
 			if err := wait.sleep(ctx, s.log, "a schema cannot be had; its records wait", err); err != nil {
 				return err
 			}
@@ -217,10 +226,10 @@ func (s *Step) decode(ctx context.Context, rec *kafka.Record) error {
 	}
 }
 
-// lookUp finds the entity of every candidate, and loads those that are not in the cache in one sorted pass.
-func (s *Step) lookUp() ([]*entity, error) {
+// lookUp finds the entity of every candidate from the given one on, and loads those that are not in the cache in one sorted pass.
+func (s *Step) lookUp(from int) ([]*entity, error) {
 	ents := make([]*entity, len(s.cands))
-	for i := range s.cands {
+	for i := from; i < len(s.cands); i++ {
 		if s.cands[i].reason == Accepted {
 			ents[i] = s.find(s.cands[i].entity)
 		}
@@ -279,12 +288,7 @@ func (s *Step) fold(e *entity, c *candidate, rec *kafka.Record) (Reason, error) 
 	if c.time <= clock-s.plan.Horizon {
 		return LateExpired, nil
 	}
-	if clock > before {
-		if err := s.workOff(clock); err != nil {
-			return 0, err
-		}
-	}
-	asOf := max(clock, s.meta.LastTick, s.floor)
+	asOf := max(clock, s.meta.LastTick, s.floor, e.LastAsOf)
 	if e.LastAsOf >= 0 && s.out.Before(e.LastAsOf, asOf) && !e.Contains(c.time, c.id) {
 		if err := s.again(e); err != nil {
 			return 0, err
@@ -375,26 +379,59 @@ func ceilTo(t, unit int64) int64 {
 	return t
 }
 
-// workOff works off, in order, every tick up to and including the instant to, and deletes the state that nothing needs at that stream clock.
-func (s *Step) workOff(to int64) error {
+// passTicks works off what is due before candidate i is folded. That may be more than the cache should hold at once (a gap in the stream lets
+// every timer fire): then what is done is written, the cache shrinks, and the entities of the candidates left are looked up again.
+func (s *Step) passTicks(c *candidate, i int, ents []*entity) ([]*entity, error) {
+	if c.time <= s.meta.Clock {
+		return ents, nil
+	}
+	again := false
 	for {
-		done, err := s.tick(to)
+		done, err := s.workOff(c.time)
 		if err != nil {
-			return err
+			return nil, err
+		}
+		if done {
+			break
+		}
+		again = true
+		if err := s.end(); err != nil {
+			return nil, err
+		}
+	}
+	if !again {
+		return ents, nil
+	}
+	return s.lookUp(i)
+}
+
+// maxWorkedOff is how many timers, about, are worked off between two looks at the size of the cache.
+const maxWorkedOff = 8 * maxFiredTimers
+
+// workOff works off, in order, every tick up to and including the instant to, and deletes the state that nothing needs at that stream clock;
+// done once nothing of it is left.
+func (s *Step) workOff(to int64) (done bool, err error) {
+	for range maxWorkedOff / maxFiredTimers {
+		if done, err = s.tick(to); err != nil {
+			return false, err
 		}
 		if done {
 			break
 		}
 	}
-	for {
+	for range maxWorkedOff / maxFiredTimers {
+		if !done {
+			return false, nil
+		}
 		at, ok, err := s.cleanup.peek(to, s.flush)
 		if err != nil || !ok {
-			return err
+			return true, err
 		}
 		if err := s.fire(&s.cleanup, at, func(e *entity) error { return s.clean(e, to) }); err != nil {
-			return err
+			return false, err
 		}
 	}
+	return false, nil
 }
 
 // tick fires up to maxFiredTimers timers of the earliest tick that is due by the instant to; done once none is.
@@ -560,6 +597,11 @@ func (s *Step) flush() error {
 		s.cache.Resized(key)
 	}
 	s.dirty = s.dirty[:0]
+	was := s.written
+	if was.LastTick = s.meta.LastTick; was == s.meta && s.batch.Len() == s.empty {
+		return nil // at most an empty tick has passed: nothing to write for
+	}
+	s.written = s.meta
 	s.batch.SetMeta(s.meta.append(nil))
 	if err := s.batch.Commit(); err != nil {
 		return err
