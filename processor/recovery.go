@@ -249,7 +249,7 @@ func (s *Shard) stagger() float64 {
 func (s *Shard) startPipeline(ctx context.Context) {
 	s.pipe = newPipeline(&pipeline{
 		online: s.online, log: s.log, m: s.m, features: len(s.plan.Features), limit: s.Config.QueueBytes, rows: s.Config.PipelineRows,
-		now: s.Now, available: s.step.meta.Available, seg: s.seg,
+		now: s.Now, available: s.step.meta.Available, seg: s.seg, blocked: func() { s.blocked(ctx) },
 	})
 	go s.pipe.run(ctx) // ended by close
 }
@@ -288,9 +288,12 @@ func (s *Shard) endPhase(ctx context.Context) error {
 		if err := s.history.flush(); err != nil {
 			return err
 		}
-		// What history left is committed before the first row that somebody sees, so that rows past that manifest are facts.
-		if err := s.checkpointNow(ctx); err != nil {
-			return err
+		// What history left is committed before the first row that somebody sees, so that rows past that manifest are facts. Where a former
+		// owner did that and filled a part, its rows stay in the segments until all are there: from a part nobody would know them again.
+		if !s.filling(s.manifest) {
+			if err := s.checkpointNow(ctx); err != nil {
+				return err
+			}
 		}
 		if err := s.fillOnline(ctx); err != nil {
 			return err

@@ -47,7 +47,8 @@ func (m mutedRows) Before(_, asOf int64) bool { return asOf == sink.Never }
 
 // Again implements Rows: an entity that ends while its last row may not have been sent gets it now, or readers would keep the one before.
 func (m mutedRows) Again(r *sink.Row) error {
-	if sent, ok := m.s.tail[string(r.Entity)]; ok && sent.Compare(r.Version) >= 0 {
+	_, made := m.s.touched[string(r.Entity)] // in this replay; what was made before it is in the log
+	if sent, ok := m.s.tail[string(r.Entity)]; !made || ok && sent.Compare(r.Version) >= 0 {
 		return nil
 	}
 	r.Cause = sink.Decay

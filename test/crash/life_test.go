@@ -42,7 +42,7 @@ type life struct {
 	mu      sync.Mutex
 	armed   step // where the power is to go; guarded by mu
 	skip    int  // occurrences of it to let pass; guarded by mu
-	percent int  // of what is not synced, kept; guarded by mu
+	percent int  // of what is not synced, kept
 	rng     *rand.Rand
 	over    bool          // guarded by mu
 	at      step          // where it went; valid once crashed is closed
@@ -76,6 +76,7 @@ func (w *world) begin(o setup) *life {
 	l.spotter.shards = map[string]stage{}
 	l.disk = newDisk(o.mem, l.onDisk)
 	w.enlist(l)
+	w.sights.during(o.name)
 	var err error
 	if l.wire, err = newProxy(w.redis.Addr(), l.onWire); err != nil {
 		w.t.Fatal(err)

@@ -19,13 +19,17 @@ type sightings struct {
 	rdb *goredis.Client
 
 	mu    sync.Mutex
+	life  string             // that is lived; guarded by mu
 	last  map[string]sight   // by key; guarded by mu
 	all   map[string][]sight // each version once; guarded by mu
 	wrong []string           // guarded by mu
 }
 
-// sight is what an entity's hash held.
-type sight struct{ version, values string }
+// sight is what an entity's hash held, and during which life it was seen first.
+type sight struct {
+	version, values string
+	life            string
+}
 
 func (s *sightings) open(t testing.TB, w *world) {
 	s.w, s.last, s.all = w, map[string]sight{}, map[string][]sight{}
@@ -91,7 +95,7 @@ func (s *sightings) see(key string, hash map[string]string) {
 		}
 		return
 	}
-	now := sight{hash["_v"], hashText(hash)}
+	now := sight{hash["_v"], hashText(hash), s.life}
 	switch {
 	case now.version < last.version:
 		s.wrong = append(s.wrong, fmt.Sprintf("a reader saw %s go back from version %s to %s", key, last.version, now.version))
@@ -127,4 +131,11 @@ func hashText(hash map[string]string) string {
 	}
 	slices.Sort(fields)
 	return strings.Join(fields, " ")
+}
+
+// during says which life is lived from now on.
+func (s *sightings) during(life string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.life = life
 }

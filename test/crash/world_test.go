@@ -196,6 +196,24 @@ func (w *world) end() {
 	w.lives.Wait()
 }
 
+// lostPower reports whether a life ended in a loss of power, and not by being killed or stopped.
+func (w *world) lostPower(name string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	l := w.members[name]
+	return l != nil && l.percent < 100
+}
+
+// endOf is the step at which a life ended.
+func (w *world) endOf(name string) step {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if l := w.members[name]; l != nil {
+		return l.at
+	}
+	return ""
+}
+
 // refuses decides on a request to the broker.
 func (w *world) refuses(client string, key int16) bool {
 	w.mu.Lock()
