@@ -1,6 +1,7 @@
 package processor
 
 import (
+	"context"
 	"strconv"
 	"time"
 
@@ -174,6 +175,34 @@ func (m *shardMetrics) observe(s *Shard) {
 		lag = s.step.backlog(now.UnixMilli())
 	}
 	m.decayLag.Set(float64(lag) / 1000)
+}
+
+// watch keeps lag, checkpoint age and the end in the status true while the shard's goroutine is held up, by an online store that does not
+// answer, say: it tells nothing itself then. It ends with ctx.
+func (s *Shard) watch(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		st, now := s.status.Load(), s.Now()
+		if st == nil || now.Sub(st.told) < time.Second {
+			continue
+		}
+		_, end, err := s.Broker.Offsets(ctx, s.tp)
+		if err != nil {
+			continue // the reader says so
+		}
+		grown := *st
+		grown.End = max(st.End, end)
+		if s.status.CompareAndSwap(st, &grown) {
+			s.m.lag.Set(float64(max(grown.End-grown.Position, 0)))
+			s.m.age.Set(now.Sub(grown.Checkpoint).Seconds())
+		}
+	}
 }
 
 // forget drops the metrics of a shard that has left.

@@ -249,7 +249,7 @@ func (s *Shard) stagger() float64 {
 func (s *Shard) startPipeline(ctx context.Context) {
 	s.pipe = newPipeline(&pipeline{
 		online: s.online, log: s.log, m: s.m, features: len(s.plan.Features), limit: s.Config.QueueBytes, rows: s.Config.PipelineRows,
-		now: s.Now, available: s.step.meta.Available, seg: s.seg, blocked: func() { s.blocked(ctx) },
+		now: s.Now, available: s.step.meta.Available, seg: s.seg,
 	})
 	go s.pipe.run(ctx) // ended by close
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -116,6 +117,10 @@ type Status struct {
 	Behind   bool   // it is worked off in part
 	Err      string // why it stopped; empty while it runs
 	Limited  string // the feature that was last null because an entity outgrew its limit; empty if none was
+
+	Checkpoint time.Time // when the last one that was committed was begun
+
+	told time.Time // by the shard's goroutine
 }
 
 // Ready reports whether the shard serves fresh values.
@@ -126,7 +131,9 @@ var errStopped = errors.New("stopped")
 // run is the life of a shard. It returns nil when it was stopped.
 func (s *Shard) run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer func() { cancel(); err = errors.Join(err, s.close()) }()
+	var watching sync.WaitGroup
+	defer func() { cancel(); watching.Wait(); err = errors.Join(err, s.close()) }()
+	watching.Go(func() { s.watch(ctx) })
 	go func() { // ends with ctx: whatever the shard waits for, it does not wait longer than it may take to leave
 		select {
 		case <-s.stop:
@@ -343,5 +350,5 @@ func (s *Shard) leave(ctx context.Context) error {
 // tellStatus lets others see where the shard stands.
 func (s *Shard) tellStatus(why string) {
 	s.status.Store(&Status{Shard: s.id, Phase: s.phase.String(), Position: s.step.meta.Position, End: s.end, Clock: s.step.meta.Clock,
-		Tick: s.step.meta.LastTick, Behind: s.step.pending, Err: why})
+		Tick: s.step.meta.LastTick, Behind: s.step.pending, Err: why, Limited: s.limited, Checkpoint: s.ckpt.published, told: s.Now()})
 }
