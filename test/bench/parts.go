@@ -126,6 +126,9 @@ func logWriter(b *bench) ([]row, error) {
 
 // stores opens as many stores as a process may have.
 func stores(b *bench) ([]row, error) {
+	if b.quick {
+		return nil, missingError("not in the quick form")
+	}
 	r, err := b.goBench("./state", "^BenchmarkManyStores$", "1x", "1x")
 	if err != nil {
 		return nil, err
