@@ -77,7 +77,7 @@ func crashWorld(t testing.TB, rng *rand.Rand, crashes int, hits map[step]int) er
 		return fmt.Errorf("publish: %w", err)
 	}
 	l := w.begin(setup{name: "last", instance: "one", data: dataDir, mem: mem, rng: rng, percent: 100})
-	err := w.judge(ctx, l.disk, l)
+	err := w.judge(ctx, mem, []string{dataDir}, l)
 	cancel()
 	<-polled
 	return err
@@ -90,7 +90,11 @@ func (w *world) choose(rng *rand.Rand, n int, mem *vfs.MemFS, hits map[step]int)
 	o.percent = []int{0, 100, 100, rng.IntN(101)}[rng.IntN(4)] // 100: it is killed; less: the machine loses its power
 	o.skip = rng.IntN(4)
 	least := 1 << 30
+	focus := os.Getenv("FRESHET_FOCUS")
 	for _, i := range rng.Perm(len(steps)) {
+		if !strings.HasPrefix(string(steps[i]), focus) {
+			continue
+		}
 		if steps[i] == historyRows && n >= 5 { // there is no history later
 			continue
 		}
@@ -98,7 +102,7 @@ func (w *world) choose(rng *rand.Rand, n int, mem *vfs.MemFS, hits map[step]int)
 			least, o.armed = hits[steps[i]], steps[i]
 		}
 	}
-	if n < 5 && rng.IntN(2) == 0 {
+	if n < 5 && rng.IntN(2) == 0 && focus == "" {
 		o.armed = historyRows
 	}
 	if strings.HasPrefix(string(o.armed), "recovery") { // a shard does these once
@@ -136,7 +140,7 @@ func (w *world) await(ctx context.Context, l *life) error {
 }
 
 // judge waits until the lives have caught up, stops them and holds everything against the oracle.
-func (w *world) judge(ctx context.Context, d *disk, lives ...*life) error {
+func (w *world) judge(ctx context.Context, mem *vfs.MemFS, data []string, lives ...*life) error {
 	j, err := w.admit(ctx)
 	if err != nil {
 		return fmt.Errorf("read the topics: %w", err)
@@ -152,8 +156,8 @@ func (w *world) judge(ctx context.Context, d *disk, lives ...*life) error {
 			return fmt.Errorf("stop: %w", err)
 		}
 	}
-	reading := newDisk(d.mem, func(operation) {})
-	if err := j.readLog(ctx, reading, dataDir); err != nil {
+	reading := newDisk(mem, func(operation) {})
+	if err := j.readLog(ctx, reading, data); err != nil {
 		return fmt.Errorf("read the log: %w", err)
 	}
 	if j.letters, err = w.allLetters(ctx); err != nil {

@@ -245,7 +245,7 @@ func (j *judge) text(g *group, values []oracle.Value) string {
 }
 
 // readLog reads the committed parts and the rows that are in none yet, and checks how the parts tile the offsets.
-func (j *judge) readLog(ctx context.Context, d *disk, data string) error {
+func (j *judge) readLog(ctx context.Context, d *disk, data []string) error {
 	j.disk = d
 	bucket := sink.NewDir(d, bucketDir)
 	for _, g := range j.w.groups {
@@ -300,9 +300,16 @@ func (j *judge) readPart(g *group, part parquet.Part) error {
 }
 
 // readSegment reads the rows that the newest manifest has in no part.
-func (j *judge) readSegment(g *group, m *parquet.Manifest, data string) error {
-	path := filepath.Join(data, "segments", g.plan.Group, fmt.Sprintf("v%d", g.plan.Version), m.Topic, fmt.Sprint(m.Partition), m.Segment.Name)
-	h, err := parquet.ReadHeader(j.disk, path)
+func (j *judge) readSegment(g *group, m *parquet.Manifest, data []string) error {
+	var path string
+	var h parquet.Header
+	err := errors.New("no data directory")
+	for _, dir := range data {
+		path = filepath.Join(dir, "segments", g.plan.Group, fmt.Sprintf("v%d", g.plan.Version), m.Topic, fmt.Sprint(m.Partition), m.Segment.Name)
+		if h, err = parquet.ReadHeader(j.disk, path); err == nil {
+			break
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -497,11 +504,29 @@ func (j *judge) behind(ctx context.Context, l *life) string {
 		if hashText(hash) == e.values || len(hash) == 0 && e.ended {
 			continue
 		}
-		if err := errors.Join(l.stop(), j.readLog(ctx, newDisk(l.disk.mem, func(operation) {}), dataDir)); err != nil {
+		if err := errors.Join(l.stop(), j.readLog(ctx, newDisk(l.disk.mem, func(operation) {}), []string{dataDir})); err != nil {
 			return err.Error()
 		}
 		rows := j.log[e.key]
-		return fmt.Sprintf("the last log rows of %s: %+v", e.key, rows[max(0, len(rows)-4):])
+		for i := range rows {
+			rows[i].texts = nil
+		}
+		text := fmt.Sprintf("the last log rows of %s: %+v", e.key, rows[max(0, len(rows)-4):])
+		for _, g := range j.w.groups {
+			if entity, ok := strings.CutPrefix(e.key, g.prefix); ok {
+				p := kafka.Murmur2Partition([]byte(entity), partitions)
+				h := j.histories[g.prefix][p]
+				for i, v := range h.Verdicts {
+					if v.Entity == entity {
+						text += fmt.Sprintf("\n  event %d %s time %d clock %d", h.Records[i].Offset, v.Reason, v.Time, v.Clock)
+					}
+				}
+			}
+		}
+		for _, l := range j.w.members {
+			text += fmt.Sprintf("\n  %s skew %v percent %d ended %q at %v", l.name, l.skew, l.percent, l.at, l.ended.UnixMilli())
+		}
+		return text
 	}
 	return ""
 }

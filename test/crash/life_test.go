@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/freshet-dev/freshet/processor"
 	"github.com/freshet-dev/freshet/schemas/event"
 	"github.com/freshet-dev/freshet/sink"
+	"github.com/freshet-dev/freshet/sink/parquet"
 	"github.com/freshet-dev/freshet/sink/redis"
 	store "github.com/freshet-dev/freshet/state"
 )
@@ -44,7 +46,8 @@ type life struct {
 	skip    int  // occurrences of it to let pass; guarded by mu
 	percent int  // of what is not synced, kept
 	rng     *rand.Rand
-	over    bool          // guarded by mu
+	over    bool // guarded by mu
+	ended   time.Time
 	at      step          // where it went; valid once crashed is closed
 	after   *vfs.MemFS    // what the disk held then; likewise
 	crashed chan struct{} // closed when the power has gone
@@ -156,6 +159,7 @@ func (l *life) crash(at step) {
 	l.over, l.at = true, at
 	percent := l.percent
 	l.mu.Unlock()
+	l.ended = time.Now()
 	l.disk.dead.Store(true)
 	l.wire.cut()
 	l.w.exchange.cut(l.name)
@@ -182,6 +186,9 @@ func (l *life) complain() error {
 	defer l.troubles.mu.Unlock()
 	var errs []error
 	for _, text := range l.troubles.list {
+		if strings.Contains(text, parquet.ErrFenced.Error()) {
+			continue // another owner came: that is how it is told
+		}
 		errs = append(errs, errors.New(text))
 	}
 	return errors.Join(errs...)
