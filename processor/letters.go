@@ -26,6 +26,7 @@ type deadLetters struct {
 	queue   []kafka.Record // guarded by mu
 	bytes   int            // queued or in flight; guarded by mu
 	pending int            // records queued or in flight; guarded by mu
+	wg      sync.WaitGroup // of send
 	sending bool           // guarded by mu
 }
 
@@ -52,7 +53,7 @@ func (d *deadLetters) add(rec *kafka.Record, why Reason) error {
 	d.pending++
 	if !d.sending {
 		d.sending = true
-		go d.send() // ends when the queue is empty, or with ctx
+		d.wg.Go(d.send) // ends when the queue is empty, or with ctx
 	}
 	return nil
 }

@@ -377,10 +377,17 @@ func (s *Shard) close() error {
 		s.pipe.stop()
 		<-s.pipe.done
 	}
+	s.letters.wg.Wait()
 	s.step.cache.Close()
 	var closers []io.Closer
+	for _, r := range s.recovered {
+		closers = append(closers, r.seg)
+	}
 	if s.seg != nil {
 		closers = append(closers, s.seg)
+	}
+	if s.step.batch != nil {
+		s.step.batch.Close()
 	}
 	if s.store != nil {
 		closers = append(closers, s.store)

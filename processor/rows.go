@@ -89,7 +89,7 @@ func (h *historyRows) Again(r *sink.Row) error { return h.write(r) }
 func (h *historyRows) write(r *sink.Row) error {
 	s := h.s
 	at := min(r.Version.AsOf+s.plan.Freshness, s.boot.Start) * 1000
-	if h.mode == "rows" { // daily rows are told late, but an entity's days rise by themselves
+	if h.mode == "rows" || at == s.boot.Start*1000 { // daily rows are told late, but an entity's days rise by themselves, up to the start
 		at = max(s.step.meta.Available+1, at)
 	}
 	s.step.meta.Available = max(s.step.meta.Available, at)

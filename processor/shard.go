@@ -225,6 +225,9 @@ func (s *Shard) idle() time.Duration {
 
 // apply folds a fetch, and changes phase exactly at the position where one ends.
 func (s *Shard) apply(ctx context.Context, f kafka.Fetch) error {
+	if f.From > s.step.meta.Position {
+		return nil // of an earlier reading of the partition, before it was taken away and came back: ours is on its way
+	}
 	recs := f.Records
 	for len(recs) > 0 && recs[0].Offset < s.step.meta.Position { // before our position: another shard's past
 		recs = recs[1:]

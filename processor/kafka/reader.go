@@ -36,6 +36,7 @@ type Record struct {
 type Fetch struct {
 	TP       TP
 	Records  []Record // in offset order
+	From     int64    // the position before this fetch
 	Next     int64    // the position after this fetch: past markers, aborted records and holes, even where Records is empty
 	End      int64    // the last stable offset: Next == End means that the partition had nothing more; −1 unknown (with Err)
 	LogStart int64    // the first offset there is; −1 unknown (with Err)
@@ -252,6 +253,7 @@ func (r *Reader) deliver(p *part, f Fetch, size int) {
 	if p.removed || p.paused && r.crowded() {
 		return // asked for again when it is resumed
 	}
+	f.From = p.next
 	if f.Err == nil {
 		p.next, p.failures, p.retryAt = f.Next, 0, time.Time{}
 		r.setLag(p, max(f.End-f.Next, 0))
@@ -261,6 +263,7 @@ func (r *Reader) deliver(p *part, f Fetch, size int) {
 	}
 	p.told, p.toldNext, p.toldEnd, p.toldStart = f.Err == nil, f.Next, f.End, f.LogStart
 	if n := len(p.queue); n > 0 && len(p.queue[n-1].Records) == 0 {
+		f.From = p.queue[n-1].From
 		p.queue[n-1] = f
 	} else {
 		p.queue = append(p.queue, f)
