@@ -43,7 +43,7 @@ every row of the log is recomputed by the oracle, which knows only the events, a
 				}
 				return demo.Shop(cmd.Context(), o)
 			}
-			for _, name := range []string{"for", "seed", "rate"} {
+			for _, name := range []string{"for", "seed", "shoppers", "rate"} {
 				if cmd.Flags().Changed(name) {
 					return fmt.Errorf("--%s is for the made-up shop: --purchases ends when all are worked off", name)
 				}
@@ -63,6 +63,7 @@ every row of the log is recomputed by the oracle, which knows only the events, a
 	f.StringVar(&file, "purchases", "", "CSV file of purchases to play instead, gzipped or not")
 	f.IntVar(&csv.Customers, "customers", 0, "only the purchases of the first so many customers in the file; 0: all")
 	in.add(cmd)
+	f.IntVar(&o.Shoppers, "shoppers", 2000, "how many made-up shoppers")
 	f.Float64Var(&o.Rate, "rate", 20, "live records a second")
 	return cmd
 }

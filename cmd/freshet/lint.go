@@ -19,18 +19,17 @@ const exitStrict = 3
 
 func newLint() *cobra.Command {
 	var strict bool
-	var output string
+	var output, schemaDir string
 	cmd := &cobra.Command{
 		Use:   "lint [PATH...]",
 		Short: "Check the definitions of feature groups",
-		Long: `Check definitions in files, in directories (*.yaml below them) and on standard input (-; the schemas it names are looked for in the working
-directory). Left out, PATH is schemas/catalog. All problems are told at once, one a line, as file:line:column: what is wrong; what to do.
+		Long: `Check definitions in files, in directories (*.yaml below them) and on standard input (-; the schemas it names are looked for in --schema-dir). Left out, PATH is schemas/catalog. All problems are told at once, one a line, as file:line:column: what is wrong; what to do.
 
 Exit code: 0 clean, or warnings only; 1 errors; 3 warnings, with --strict.`,
 		Example: `  freshet lint
   freshet lint schemas/catalog/user_purchases.yaml
   freshet lint --strict -o json schemas/catalog
-  freshet lint - < schemas/catalog/user_sessions.yaml`,
+  freshet lint - --schema-dir schemas/catalog < schemas/catalog/user_sessions.yaml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := oneOf("-o", output, "text", "json"); err != nil {
 				return err
@@ -38,7 +37,7 @@ Exit code: 0 clean, or warnings only; 1 errors; 3 warnings, with --strict.`,
 			if len(args) == 0 {
 				args = []string{"schemas/catalog"}
 			}
-			plans, problems, err := lint(args, cmd.InOrStdin())
+			plans, problems, err := lint(args, cmd.InOrStdin(), schemaDir)
 			if err != nil {
 				return err
 			}
@@ -55,12 +54,13 @@ Exit code: 0 clean, or warnings only; 1 errors; 3 warnings, with --strict.`,
 		},
 	}
 	cmd.Flags().BoolVar(&strict, "strict", false, "exit with 3 if there are warnings")
+	cmd.Flags().StringVar(&schemaDir, "schema-dir", ".", "directory of the schemas that a definition on standard input names")
 	outputFlag(cmd, &output, "text", "json")
 	return cmd
 }
 
-// lint compiles all definitions; - stands for in.
-func lint(paths []string, in io.Reader) (plans []*feature.Plan, problems feature.Problems, err error) {
+// lint compiles all definitions; - stands for in, whose schemas are in a directory.
+func lint(paths []string, in io.Reader, schemaDir string) (plans []*feature.Plan, problems feature.Problems, err error) {
 	var files []string
 	for _, p := range paths {
 		if p != "-" {
@@ -83,9 +83,9 @@ func lint(paths []string, in io.Reader) (plans []*feature.Plan, problems feature
 		if filepath.IsAbs(name) {
 			return nil, errors.New("it is an absolute path")
 		}
-		text, err := os.ReadFile(filepath.FromSlash(name))
+		text, err := os.ReadFile(filepath.Join(schemaDir, filepath.FromSlash(name)))
 		if errors.Is(err, os.ErrNotExist) {
-			return nil, errors.New("there is no such file in the working directory")
+			return nil, fmt.Errorf("there is no such file in %s (--schema-dir)", schemaDir)
 		}
 		return text, err
 	})

@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 )
@@ -71,5 +73,37 @@ to Parquet, so that training sets see what serving saw.`,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true // newCompletion has examples
 	root.AddCommand(newRun(), newDemo(), newProduce(), newGet(), newLint(), newSchema(), newVersion(), newCompletion())
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", helpColumns)))
+	for _, c := range append(root.Commands(), root) {
+		c.Long = fold(c.Long, helpColumns)
+	}
 	return root
+}
+
+// helpColumns is how wide help is, but for the examples, which are to be copied.
+const helpColumns = 80
+
+// fold breaks the lines of each paragraph anew, at most columns wide.
+func fold(text string, columns int) string {
+	paragraphs := strings.Split(text, "\n\n")
+	for i, p := range paragraphs {
+		var b strings.Builder
+		used := 0
+		for _, word := range strings.Fields(p) {
+			n := utf8.RuneCountInString(word)
+			switch {
+			case used == 0:
+			case used+1+n > columns:
+				b.WriteByte('\n')
+				used = 0
+			default:
+				b.WriteByte(' ')
+				used++
+			}
+			b.WriteString(word)
+			used += n
+		}
+		paragraphs[i] = b.String()
+	}
+	return strings.Join(paragraphs, "\n\n")
 }

@@ -36,7 +36,7 @@ func (f *inputFlags) add(cmd *cobra.Command) {
 	fs.StringArrayVar(&f.maps, "map", nil, "FIELD=COLUMN: the column a field comes from, where the names differ (repeatable)")
 	fs.StringArrayVar(&f.sets, "set", nil, "FIELD=VALUE: one value of a field for all rows (repeatable)")
 	fs.StringVar(&f.rowID, "row-id", "", "field that gets the number of the row, from 1, as an event's id")
-	fs.StringVar(&f.timeFormat, "time-format", "", "how times are written: "+strings.Join(produce.TimeFormats, ", ")+", or a Go layout such as 02.01.2006 15:04\n(default: RFC 3339, date, date and time, or ms)")
+	fs.StringVar(&f.timeFormat, "time-format", "", "how times are written: "+strings.Join(produce.TimeFormats, ", ")+", or a Go layout such as 02.01.2006 15:04 (default: RFC 3339, date, date and time, or ms)")
 	fs.BoolVar(&f.asIs, "as-is", false, "keep the file's order instead of sorting by time")
 }
 

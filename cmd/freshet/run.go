@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -46,7 +48,8 @@ A second signal ends it at once; nothing is lost by that, or by kill -9: the nex
 				<-cmd.Context().Done()
 				log.Info("draining", "at_most", c.Limits.DrainLimit)
 			}()
-			if err := s.Run(cmd.Context()); err != nil {
+			err = s.Run(cmd.Context())
+			if err != nil && !(cmd.Context().Err() != nil && errors.Is(err, context.Canceled)) { // told to leave while it was still connecting
 				return err
 			}
 			log.Info("left")

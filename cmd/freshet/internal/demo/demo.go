@@ -19,14 +19,20 @@ import (
 	"github.com/freshet-dev/freshet/sink/redis"
 )
 
+// lookEvery is how often everything is looked at and shown.
+const lookEvery = 250 * time.Millisecond
+
 // Options of a demo.
 type Options struct {
 	Dir     string        // kept, and gone on with by a later demo; "": a temporary one
 	For     time.Duration // 0: until ctx ends
-	Seed    uint64        // of the shop
-	Rate    float64       // of the shop's live records, a second
 	Command string        // how the user calls freshet, in what is said to type next
 	Out     io.Writer
+
+	// Of the shop. An earlier demo over the same directory has settled them.
+	Seed     uint64
+	Shoppers int
+	Rate     float64 // live records a second
 }
 
 // Shop is the demo of a shop whose shoppers come and go. It returns nil when ctx ends, or when Options.For has passed.
@@ -42,7 +48,7 @@ func Shop(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return ended(ctx, err)
 	}
-	defer func() { err = errors.Join(err, d.w.close()) }()
+	defer func() { err = d.w.close(err) }()
 	d.screen.Print(fmt.Sprintf("kafka %s   registry %s   redis %s", d.w.servers.Brokers[0], d.w.servers.RegistryURL, d.w.servers.RedisAddr))
 	if err := d.publisher(); err != nil {
 		return err
@@ -70,17 +76,20 @@ type shopDemo struct {
 	redis  *redis.Client
 	view   view
 	first  time.Duration // from the start of the demo to the first values
-	atLive reading
+	atLive *reading      // when all shards had become live and there was no lag; nil before
 	told   time.Time
 }
 
 // publisher prepares the events: those that an earlier run over the directory began with, if there was one.
 func (d *shopDemo) publisher() error {
 	c := shop.Default(time.Now())
-	c.Seed, c.LiveRate = d.o.Seed, d.o.Rate
+	c.Seed, c.Shoppers, c.LiveRate = d.o.Seed, d.o.Shoppers, d.o.Rate
 	c.Staged = staged(c.History)
 	if err := d.w.begun(&c); err != nil {
 		return err
+	}
+	if c.Seed != d.o.Seed || c.Shoppers != d.o.Shoppers || c.LiveRate != d.o.Rate {
+		return fmt.Errorf("%s holds a demo with --seed %d --shoppers %d --rate %g: give the same, or another --dir", d.w.dir, c.Seed, c.Shoppers, c.LiveRate)
 	}
 	s, err := shop.New(c)
 	if err != nil {
@@ -118,7 +127,7 @@ func (d *shopDemo) run(ctx context.Context) (err error) {
 		}
 		err = errors.Join(err, d.finish(err == nil || ctx.Err() != nil))
 	}()
-	tick := time.NewTicker(d.every())
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -143,9 +152,6 @@ func (d *shopDemo) run(ctx context.Context) (err error) {
 	}
 }
 
-// every is how often the page is looked at.
-func (d *shopDemo) every() time.Duration { return 250 * time.Millisecond }
-
 func (d *shopDemo) serviceDone() chan error {
 	if d.svc == nil {
 		return nil
@@ -163,6 +169,7 @@ func (d *shopDemo) serve(ctx context.Context) (err error) {
 	if d.redis, err = redis.Open(d.w.config.Redis, d.w.log, nil); err != nil {
 		return err
 	}
+	d.told = time.Now()
 	d.view = view{begun: d.begun, recent: &recent{}, style: d.screen.Style}
 	for _, p := range d.svc.Plans {
 		if p.Group == purchases.group {
@@ -175,7 +182,7 @@ func (d *shopDemo) serve(ctx context.Context) (err error) {
 // look reads everything and shows it.
 func (d *shopDemo) look(ctx context.Context, now time.Time) error {
 	if d.svc == nil {
-		d.screen.Draw(fmt.Sprintf("publishing 120 days of 2,000 shoppers … %s events", show.Count(d.pub.Published())))
+		d.screen.Draw(fmt.Sprintf("publishing 120 days of %s shoppers … %s events", show.Count(int64(d.o.Shoppers)), show.Count(d.pub.Published())))
 		return nil
 	}
 	r, err := read(d.svc.Metrics, now)
@@ -187,9 +194,12 @@ func (d *shopDemo) look(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	d.view.phase = d.phase()
+	d.view.phase, d.view.trouble = d.phase()
+	if d.atLive == nil && d.view.phase == "live" && r.lag == 0 {
+		d.atLive = &r
+	}
 	if d.first == 0 && d.view.watch.last.Known {
-		d.first, d.atLive = now.Sub(d.begun), r
+		d.first = now.Sub(d.begun)
 		d.screen.Print(d.next()...)
 	}
 	if !d.screen.Live() {
@@ -223,18 +233,29 @@ func (d *shopDemo) lines(now time.Time, c *change) {
 	d.screen.Print(d.view.plain()...)
 }
 
-// phase is that of the shard that is furthest behind.
-func (d *shopDemo) phase() string {
-	phase := "starting"
-	for i, s := range d.svc.Service.Statuses() {
+// phase is that of the shard that is furthest behind, and what is wrong with one, if anything is.
+func (d *shopDemo) phase() (phase, trouble string) {
+	statuses := d.svc.Service.Statuses()
+	live := 0
+	for _, s := range statuses {
 		switch {
 		case s.Err != "":
-			return "trouble"
-		case i == 0 || s.Phase != "live":
+			trouble = s.Shard + ": " + s.Err
+		case s.Ready():
+			live++
+		default:
 			phase = s.Phase
 		}
 	}
-	return phase
+	switch {
+	case trouble != "":
+		return "trouble", trouble
+	case live == 2*partitions:
+		return "live", ""
+	case phase == "":
+		return "starting", ""
+	}
+	return phase, ""
 }
 
 // nextLines is the room that next takes in a terminal of 80 columns, about.
@@ -248,7 +269,7 @@ func (d *shopDemo) next() []string {
 		fmt.Sprintf("first values after %s. Try in a second terminal (Ctrl-C here ends it all):", show.Duration(d.first)),
 		fmt.Sprintf("  %s get user_purchases %s -c %s", d.o.Command, user, d.w.file),
 		fmt.Sprintf("  redis-cli -p %s HMGET features:user_purchases:v1:%s purchase_count_7d total_spend_7d _v", port, user),
-		fmt.Sprintf("  duckdb -c \"SELECT cause, count(*), max(available_at) FROM '%s' GROUP BY cause\"", filepath.Join(dir, "user_purchases", "*", "*", "*.parquet")),
+		fmt.Sprintf("  duckdb -c \"SELECT cause, count(*) FROM '%s' GROUP BY cause\"", filepath.Join(dir, "user_purchases", "**", "*.parquet")),
 		fmt.Sprintf("  curl %s/metrics", d.svc.URL()),
 	}
 }
@@ -278,10 +299,12 @@ func (d *shopDemo) finish(tell bool) error {
 		fmt.Sprintf("refused   %s", refusedText(&r)),
 		fmt.Sprintf("out       %s rows, %s parts of the log with %s", show.Count(r.rows), show.Count(int64(parts)), bytesText(bytes)),
 	)
-	fresh := r.freshness.since(d.atLive.freshness)
-	if p50, ok := fresh.quantile(0.5); ok {
-		p99, _ := fresh.quantile(0.99)
-		d.screen.Print(fmt.Sprintf("freshness p50 %s, p99 %s over %s live rows", show.Duration(p50), show.Duration(p99), show.Count(int64(fresh.total))))
+	if d.atLive != nil {
+		fresh := r.freshness.since(d.atLive.freshness)
+		if p50, ok := fresh.quantile(0.5); ok {
+			p99, _ := fresh.quantile(0.99)
+			d.screen.Print(fmt.Sprintf("freshness p50 %s, p99 %s over %s live rows", show.Duration(p50), show.Duration(p99), show.Count(int64(fresh.total))))
+		}
 	}
 	if !d.w.ours {
 		d.screen.Print("kept in   " + d.w.dir)

@@ -17,14 +17,15 @@ import (
 
 // view is what a page shows.
 type view struct {
-	begun  time.Time
-	phase  string
-	recent *recent
-	parts  int
-	bytes  int64 // of the parts
-	shards string
-	watch  *watcher
-	style  func(style, text string) string
+	begun   time.Time
+	phase   string
+	trouble string // of a shard; empty while all is well
+	recent  *recent
+	parts   int
+	bytes   int64 // of the parts
+	shards  string
+	watch   *watcher
+	style   func(style, text string) string
 }
 
 const labelWidth = 10
@@ -88,6 +89,9 @@ func bytesText(n int64) string {
 // page lays everything out within columns × rows: where there is less room, the features and changes that matter most.
 func (v *view) page(columns, rows int) []string {
 	lines := v.statusLines()
+	if v.trouble != "" {
+		lines = append(lines, v.style(tty.Red, v.trouble))
+	}
 	if v.watch == nil || !v.watch.last.Known {
 		return lines
 	}
@@ -228,6 +232,9 @@ func (v *view) plain() []string {
 		status[i] = strings.Join(strings.Fields(status[i]), " ")
 	}
 	lines := []string{fmt.Sprintf("%s: %s", show.Duration(v.recent.last().at.Sub(v.begun).Truncate(time.Second)), strings.Join(status, "; "))}
+	if v.trouble != "" {
+		lines = append(lines, "  "+v.trouble)
+	}
 	if v.watch == nil || !v.watch.last.Known {
 		return lines
 	}

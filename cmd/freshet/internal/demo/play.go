@@ -52,7 +52,13 @@ func Play(ctx context.Context, o Options, in Purchases) (err error) {
 	if p.w, err = open(ctx, o.Dir, []stream{purchases}, s); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, p.w.close()) }()
+	defer func() {
+		if ctx.Err() != nil {
+			err = errors.Join(errors.New("interrupted: nothing was compared"), p.w.close(nil))
+			return
+		}
+		err = p.w.close(err)
+	}()
 	if err := p.same(); err != nil {
 		return err
 	}

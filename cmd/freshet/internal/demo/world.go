@@ -37,6 +37,7 @@ type world struct {
 	dir      string
 	ours     bool // the directory is temporary
 	fresh    bool // nothing of an earlier run is in it
+	served   bool // a service has run on it
 	servers  *embedded.Servers
 	file     string // the configuration's
 	config   config.Config
@@ -61,7 +62,7 @@ func open(ctx context.Context, dir string, streams []stream, s settings) (_ *wor
 	w := &world{dir: dir, ours: dir == "", schemas: map[string]*event.Schema{}, ids: map[string]int32{}, release: func() {}}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, w.close())
+			err = w.close(err)
 		}
 	}()
 	if w.ours {
@@ -188,6 +189,7 @@ func (w *world) start(ctx context.Context) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.served = true
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx)) // it drains after everything else has ended
 	s := &service{Server: server, stop: stop, done: make(chan error, 1)}
 	go func() { s.done <- server.Run(ctx) }() // awaited by end
@@ -200,9 +202,10 @@ func (s *service) end() error {
 	return <-s.done
 }
 
-// close ends the servers. A directory that nobody asked for is removed.
-func (w *world) close() error {
-	var errs []error
+// close ends the servers, and returns what went wrong, failure included. A directory that nobody asked for is removed, unless there is a
+// failure to look into.
+func (w *world) close(failure error) error {
+	errs := []error{failure}
 	if w.producer != nil {
 		w.producer.Close()
 	}
@@ -213,7 +216,11 @@ func (w *world) close() error {
 		errs = append(errs, w.logFile.Close())
 	}
 	w.release()
-	if w.ours && w.dir != "" {
+	switch {
+	case !w.ours || w.dir == "":
+	case failure != nil && w.served:
+		errs = append(errs, fmt.Errorf("all of it is kept in %s; the service's log is freshet.log there", w.dir))
+	default:
 		errs = append(errs, os.RemoveAll(w.dir))
 	}
 	return errors.Join(errs...)
