@@ -66,17 +66,18 @@ func (e *Entity) extra() *extra {
 	return e.ext
 }
 
-// Insert drops events with time ≤ clock − Horizon, then folds ev, of any time within the horizon, unless the same (Time, ID) is there: then it
-// returns true and changes nothing more. clock is the stream clock in ms; no later Evaluate may have an asOf before it.
+// Insert drops events with time ≤ clock − Horizon and folds ev, of any time within the horizon, unless the same (Time, ID) is there: then it
+// returns true and changes nothing, so that a duplicate need not be written. clock is the stream clock in ms; no later Evaluate may have an
+// asOf before it.
 func (e *Entity) Insert(l *Layout, ev *Event, clock int64) (duplicate bool) {
+	if e.Contains(ev.Time, ev.ID) {
+		return true
+	}
 	e.Trim(l, clock)
 	if e.big == nil {
-		duplicate = e.insertSmall(l, ev)
+		e.insertSmall(l, ev)
 	} else {
-		duplicate = e.big.insert(l, e, ev)
-	}
-	if duplicate {
-		return true
+		e.big.insert(l, e, ev)
 	}
 	if l.life.lanes != nil {
 		e.foldLifetime(l, ev)
@@ -99,10 +100,12 @@ func (e *Entity) Contains(time int64, id uint64) bool {
 		c := e.big.chunks[p.chunk]
 		return p.at < len(c.ev) && same(c.ev[p.at:], time, id)
 	}
-	for at := len(e.ev) - l.stride; at >= 0; at -= l.stride {
+	at := len(e.ev) - l.stride
+	for at >= 0 && !before(e.ev[at:], time, id) {
 		if same(e.ev[at:], time, id) {
 			return true
 		}
+		at -= l.stride
 	}
 	return false
 }
@@ -152,14 +155,11 @@ func before(a []uint64, time int64, id uint64) bool {
 
 func same(a []uint64, time int64, id uint64) bool { return timeOf(a) == time && a[1] == id }
 
-// insertSmall folds ev into a small entity.
-func (e *Entity) insertSmall(l *Layout, ev *Event) (duplicate bool) {
+// insertSmall folds ev, which is not there yet, into a small entity.
+func (e *Entity) insertSmall(l *Layout, ev *Event) {
 	at := len(e.ev)
 	for at > 0 && !before(e.ev[at-l.stride:], ev.Time, ev.ID) {
 		at -= l.stride
-	}
-	if at < len(e.ev) && same(e.ev[at:], ev.Time, ev.ID) {
-		return true
 	}
 	e.makeRoom(l, ev)
 	n := len(e.ev)
@@ -171,7 +171,6 @@ func (e *Entity) insertSmall(l *Layout, ev *Event) (duplicate bool) {
 	e.ev = e.ev[:n+l.stride]
 	copy(e.ev[at+l.stride:], e.ev[at:n])
 	e.put(l, e.ev[at:at+l.stride], ev)
-	return false
 }
 
 // put writes ev into the words w. The dictionary has room for its texts.

@@ -205,13 +205,10 @@ func (b *large) build(l *Layout, e *Entity) {
 	}
 }
 
-// insert folds ev into the entity.
-func (b *large) insert(l *Layout, e *Entity, ev *Event) (duplicate bool) {
+// insert folds ev, which is not there yet, into the entity.
+func (b *large) insert(l *Layout, e *Entity, ev *Event) {
 	p := b.find(l, ev.Time, ev.ID)
 	c := b.chunks[p.chunk]
-	if p.at < len(c.ev) && same(c.ev[p.at:], ev.Time, ev.ID) {
-		return true
-	}
 	e.makeRoom(l, ev)
 	end := p.chunk == len(b.chunks)-1 && p.at == len(c.ev)
 	w := b.open(l, e, p)
@@ -224,7 +221,6 @@ func (b *large) insert(l *Layout, e *Entity, ev *Event) (duplicate bool) {
 			s.cursor = b.seek(l, s.start)
 		}
 	}
-	return false
 }
 
 // find returns the place of (time, id), or where it belongs: at the end of a chunk only if that is the last one.
