@@ -55,7 +55,7 @@ type Options struct {
 	Online    *Online
 	Config    processor.Config       // Data is set to Dir
 	Cache     int64                  // of decoded entities, bytes
-	History   int64                  // the end offset of the partition at the version's first start
+	End       int64                  // the end offset of the partition: at a first start what lies before it is history
 	Now       func() time.Time       // the wall clock
 	Tap       func(*sink.Row)        // sees every row as it is made; may be nil
 	Resources func(c *state.Config)  // changes the store's limits; may be nil
@@ -86,7 +86,7 @@ func Start(t testing.TB, g *Group, o Options) *Shard {
 	t.Helper()
 	s := &Shard{t: t, o: o, tp: kafka.TP{Topic: g.Plan.Source.Topic}, reg: prometheus.NewRegistry()}
 	s.cond = sync.NewCond(&s.mu)
-	s.end.Store(o.History)
+	s.end.Store(o.End)
 	sc := state.Default()
 	sc.BlockCacheBytes, sc.MemTableBytes, sc.MemTablesBytes, sc.EntityCacheBytes = 8<<20, 1<<20, 8<<20, o.Cache
 	if o.Resources != nil {
@@ -155,7 +155,7 @@ func (s *Shard) Tick(to int64, tick int64) {
 }
 
 // limit is how long anything may take.
-const limit = 2 * time.Minute
+const limit = 10 * time.Second
 
 // await polls the shard's status.
 func (s *Shard) await(done func(processor.Status) bool) {
