@@ -74,7 +74,7 @@ func TestKills(t *testing.T) {
 	t.Logf("%d kills; caught up %v after the last", len(killed), time.Since(last).Round(10*time.Millisecond))
 	w.leave(one, load)
 	stopReader()
-	j := w.verdict(one)
+	j := w.verdict(shown, one)
 	j.judgeSights(killed, 0)
 	j.sentence()
 }
@@ -176,8 +176,12 @@ func (i *instance) metric(name string, labels ...string) (sum float64) {
 	return sum
 }
 
-// verdict judges Redis, the state behind it, and the log of instances that have caught up, and stops them.
-func (w *world) verdict(instances ...*instance) *judge {
+// shown is what the load of a world shows.
+var shown = []string{oracle.Accepted, oracle.Late, oracle.Undecodable, oracle.KeyMismatch, oracle.Future, oracle.Filtered, oracle.LateExpired, oracle.Duplicate}
+
+// verdict judges Redis, the state behind it, and the log of instances that have caught up, and stops them. show are the admission's reasons
+// that must have been met.
+func (w *world) verdict(show []string, instances ...*instance) *judge {
 	w.t.Helper()
 	w.awaitCaughtUp(instances...)
 	j := w.admit()
@@ -209,7 +213,7 @@ func (w *world) verdict(instances ...*instance) *judge {
 		}
 	}
 	w.t.Logf("%v; %d log rows, %d of them and %d values in Redis compared with the oracle", counts, j.rows, j.compared, j.values)
-	for _, reason := range []string{oracle.Accepted, oracle.Late, oracle.Undecodable, oracle.KeyMismatch, oracle.Future, oracle.Filtered, oracle.LateExpired, oracle.Duplicate} {
+	for _, reason := range show {
 		if counts[reason] == 0 {
 			w.t.Errorf("no record was %s: the load does not show what it should", reason)
 		}
@@ -305,7 +309,7 @@ func TestTwoInstances(t *testing.T) {
 	}
 	load.stop()
 	stopReader()
-	j := w.verdict(both...)
+	j := w.verdict(shown, both...)
 	j.judgeSights(killed, 4_000_000)
 	j.sentence()
 }

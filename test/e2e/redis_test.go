@@ -84,7 +84,7 @@ func TestRedis(t *testing.T) {
 		t.Errorf("%v refills", got)
 	}
 	stopReader()
-	j := w.verdict(one)
+	j := w.verdict(shown, one)
 	j.judgeSights(away, 0)
 	j.sentence()
 }

@@ -134,6 +134,7 @@ type world struct {
 	rdb     *goredis.Client
 	groups  []*group
 	writers map[int32][]byte // schemas by id
+	schemas string           // where they come from: the configuration's registry
 	out     *kafka.Producer
 	rng     *rand.Rand
 	sights  *sightings
@@ -158,20 +159,21 @@ func newWorld(t testing.TB, redisOptions ...string) *world {
 			t.Fatal(err)
 		}
 	}
+	w.schemas = fmt.Sprintf("{files: [%q, %q]}", absolute(t, filepath.Join(catalog, schemas[0])), absolute(t, filepath.Join(catalog, schemas[1])))
 	seed, err := strconv.ParseUint(os.Getenv("SEED"), 10, 64)
 	if err != nil {
 		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("SEED=%d", seed)
 	w.rng = rand.New(rand.NewPCG(seed, 1))
-	w.open(catalog)
+	w.open()
 	return w
 }
 
 // open makes what the world needs to write and read.
-func (w *world) open(definitions string) {
+func (w *world) open() {
 	w.t.Helper()
-	w.groups = loadGroups(w.t, definitions)
+	w.groups = loadGroups(w.t, catalog)
 	cfg := kafka.Default()
 	cfg.Brokers = w.brokers
 	var err error
@@ -200,7 +202,7 @@ func (w *world) config(name string) (dir, file string) {
 		w.t.Fatal(err)
 	}
 	text := fmt.Sprintf(`kafka: {brokers: [%q], group: freshet, session_timeout: 3s}
-registry: {files: [%q, %q]}
+registry: %s
 redis: {addr: %q}
 definitions: %q
 data: %q
@@ -208,7 +210,7 @@ state_dir: %q
 checkpoint: {every: 1s}
 log: {part_max_age: 2s}
 http: {listen: "127.0.0.1:0"}
-`, w.brokers[0], absolute(w.t, filepath.Join(catalog, schemas[0])), absolute(w.t, filepath.Join(catalog, schemas[1])), w.redis.Addr, absolute(w.t, catalog),
+`, w.brokers[0], w.schemas, w.redis.Addr, absolute(w.t, catalog),
 		filepath.Join(w.dir, "data"), filepath.Join(dir, "state"))
 	file = filepath.Join(dir, "freshet.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
