@@ -28,6 +28,8 @@ import (
 type comparison struct {
 	rows, values, mismatches atomic.Int64
 
+	spoil func(m *matcher, r *sink.Row) error // for tests of the comparison: takes each row instead; nil: none
+
 	mu      sync.Mutex
 	reasons map[string]int64 // the oracle's verdicts; guarded by mu
 	first   []string         // the first mismatches; guarded by mu
@@ -159,6 +161,10 @@ func (m *matcher) all(ctx context.Context, parts []parquet.Part) (err error) {
 		defer e.stop()
 		m.expected[entity] = e
 	}
+	take := m.row
+	if m.c.spoil != nil {
+		take = func(r *sink.Row) error { return m.c.spoil(m, r) }
+	}
 	for _, p := range parts {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -167,7 +173,7 @@ func (m *matcher) all(ctx context.Context, parts []parquet.Part) (err error) {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(r.Rows(m.row), r.Close()); err != nil {
+		if err := errors.Join(r.Rows(take), r.Close()); err != nil {
 			return err
 		}
 	}
