@@ -212,10 +212,16 @@ func (s *Shard) next(ctx context.Context) (kafka.Fetch, error) {
 
 // idle is how long the shard may wait for records.
 func (s *Shard) idle() time.Duration {
-	if s.step.pending || s.refill.active {
+	d := 200 * time.Millisecond
+	if s.step.pending && s.step.meta.Position >= s.end { // else the rest of the tick waits for records, as tick does
 		return 0
 	}
-	d := 200 * time.Millisecond
+	if s.refill.active && s.phase == live {
+		if rows, _ := s.pipe.backlog(); rows <= refillRows {
+			return 0
+		}
+		d = 5 * time.Millisecond
+	}
 	if s.phase == live && s.Config.Idle == IdleWall {
 		now := s.Now().UnixMilli()
 		d = min(d, time.Duration(s.plan.Tick-now%s.plan.Tick)*time.Millisecond)

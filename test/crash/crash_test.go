@@ -113,7 +113,7 @@ func (w *world) choose(rng *rand.Rand, n int, mem *vfs.MemFS, hits map[step]int)
 
 // await waits until the power has gone, and looks at what readers see then.
 func (w *world) await(ctx context.Context, l *life) error {
-	limit := 2 * time.Second
+	limit := 8 * time.Second
 	if l.armed == anyInstant {
 		limit = time.Duration(l.rng.IntN(600)) * time.Millisecond
 	}

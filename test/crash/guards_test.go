@@ -40,7 +40,7 @@ var guards = []guard{
 		{"processor/checkpoint.go", "if ok, err := s.pipe.idle(ctx, wait); err != nil || !ok {", "if _, err := s.pipe.idle(ctx, 0); err != nil {", 0},
 	}, "TestCrashes", "", "Redis differs|last log row|not in the log|segment"},
 	{"rows in doubt are settled", []edit{
-		{"processor/segments.go", "if known[i] && d.Row.Version", "if false && d.Row.Version", 0},
+		{"processor/segments.go", "if known[i] && d.Row.Version", "if false && known[i] && d.Row.Version", 0},
 	}, "TestCrashes", "3 acknowledge", "not in the log|last log row"},
 	{"history past the manifest is cut", []edit{
 		{"processor/segments.go", "!m.Bootstrap.Done && !s.filling(m) {", "false {", 0},
