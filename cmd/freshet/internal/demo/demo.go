@@ -285,7 +285,7 @@ func (d *shopDemo) finish(tell bool) error {
 	d.screen.Draw("draining …")
 	err := d.svc.end()
 	r, failed := read(d.svc.Metrics, time.Now())
-	if err = errors.Join(err, failed); err != nil || !tell || d.first == 0 {
+	if err = errors.Join(err, failed); err != nil || !tell {
 		return err
 	}
 	parts, bytes, err := logSize(d.w.config.LogDir())
@@ -294,7 +294,7 @@ func (d *shopDemo) finish(tell bool) error {
 	}
 	all, accepted := r.records()
 	d.screen.Print(
-		fmt.Sprintf("ran for %s; first values after %s", show.Duration(time.Since(d.begun)), show.Duration(d.first)),
+		fmt.Sprintf("ran for %s; %s", show.Duration(time.Since(d.begun)), d.firstText()),
 		fmt.Sprintf("in        %s records: %s accepted (%s of them late)", show.Count(all), show.Count(accepted), show.Count(r.reasons["late"])),
 		fmt.Sprintf("refused   %s", refusedText(&r)),
 		fmt.Sprintf("out       %s rows, %s parts of the log with %s", show.Count(r.rows), show.Count(int64(parts)), bytesText(bytes)),
@@ -310,6 +310,13 @@ func (d *shopDemo) finish(tell bool) error {
 		d.screen.Print("kept in   " + d.w.dir)
 	}
 	return nil
+}
+
+func (d *shopDemo) firstText() string {
+	if d.first == 0 {
+		return "no values yet: history was still being worked off"
+	}
+	return "first values after " + show.Duration(d.first)
 }
 
 // logSize counts the parts that a reader's glob finds.
