@@ -190,11 +190,11 @@ func (d *shopDemo) look(ctx context.Context, now time.Time) error {
 		return err
 	}
 	d.view.recent.add(r)
-	c, err := d.view.watch.look(ctx, now)
-	if err != nil {
-		return err
-	}
+	c, failed := d.view.watch.look(ctx, now)
 	d.view.phase, d.view.trouble = d.phase()
+	if failed != nil && d.view.trouble == "" { // a machine may be too busy for an answer in time; the next look may have one
+		d.view.trouble = failed.Error()
+	}
 	if d.atLive == nil && d.view.phase == "live" && r.lag == 0 {
 		d.atLive = &r
 	}
@@ -280,6 +280,7 @@ func (d *shopDemo) finish(tell bool) error {
 		defer d.redis.Close()
 	}
 	if d.svc == nil {
+		d.screen.Print(fmt.Sprintf("ended after %s, before the service began", show.Duration(time.Since(d.begun))))
 		return nil
 	}
 	d.screen.Draw("draining …")
