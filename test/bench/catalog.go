@@ -100,7 +100,7 @@ func catalogChild(args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	records, kept := encodePurchases(*events, *users)
+	records := encodePurchases(*events, *users)
 	var rates, cpu [2][]float64
 	var ratios []float64
 	for round := range *rounds {
@@ -111,11 +111,7 @@ func catalogChild(args []string) error {
 			if err != nil {
 				return err
 			}
-			want := kept
-			if !with {
-				want = int64(*events)
-			}
-			wall, used, err := play(plan, records, want)
+			wall, used, err := play(plan, records, int64(*events))
 			if err != nil {
 				return err
 			}
@@ -133,20 +129,18 @@ func catalogChild(args []string) error {
 	return nil
 }
 
-// encodePurchases makes purchases over the peers' 180 days, up to an hour out of order, on shards by key. kept is how many of them are not
-// cancelled.
-func encodePurchases(events, users int) (records [shards][]kafka.Record, kept int64) {
+// encodePurchases makes purchases over the peers' 180 days, up to an hour out of order, on shards by key. None is cancelled, so that the same
+// rows are made with expressions and without.
+func encodePurchases(events, users int) (records [shards][]kafka.Record) {
 	s, r := newShop(1), newShop(2).rng
 	for i := range events {
 		p := s.next(r.IntN(users), gen.T0+int64(i)*(gen.Span/int64(events))-r.Int64N(gen.Disorder))
+		p.cancelled = false
 		key := []byte(userID(p.user))
 		on := kafka.Murmur2Partition(key, shards)
 		records[on] = append(records[on], kafka.Record{Offset: int64(len(records[on])), Timestamp: p.time, Key: key, Value: s.append(nil, p)})
-		if !p.cancelled {
-			kept++
-		}
 	}
-	return records, kept
+	return records
 }
 
 const shards = 2
