@@ -36,7 +36,7 @@ type scale struct {
 func live(b *bench) (rows []row, err error) {
 	s := scale{50_000, 500_000, 400_000, 10 * time.Second, 40 * time.Second}
 	if b.quick {
-		s = scale{10_000, 50_000, 60_000, 3 * time.Second, 12 * time.Second}
+		s = scale{10_000, 40_000, 100_000, 3 * time.Second, 12 * time.Second}
 	}
 	ctx, cancel := context.WithTimeout(b.ctx, 10*time.Minute)
 	defer cancel()
@@ -132,14 +132,17 @@ func (w *world) measure(ctx context.Context, s scale) (rows []row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	most := float64(s.burst) / time.Since(began).Seconds()
+	took := time.Since(began).Seconds()
 	after, err := scrape(ctx, w.http)
 	if err != nil {
 		return nil, err
 	}
+	// Of a long queue an entity's newest row alone is written: that is not a rate at which every row could be.
+	coalesced := diff(before, after, "freshet_rows_coalesced_total")
+	most := (float64(s.burst) - coalesced) / took
 	rows = append(rows, row{"highest rate of `freshet run`, event published → readable in redis-server", thousands(most) + " events/s",
-		fmt.Sprintf("%s events at once, published in %.1f s; %.0f %% of their rows coalesced; publisher, broker and redis-server on the same cores", thousands(float64(s.burst)),
-			published.Seconds(), 100*diff(before, after, "freshet_rows_coalesced_total")/float64(s.burst))})
+		fmt.Sprintf("%s events at once, published in %.1f s, readable after %.1f s; %.0f %% of their rows were coalesced and are not counted; publisher, broker and redis-server on the same cores",
+			thousands(float64(s.burst)), published.Seconds(), took, 100*coalesced/float64(s.burst))})
 	rate := min(most/2, mostRate)
 	loading, stop := context.WithCancel(ctx)
 	defer stop()
