@@ -42,18 +42,11 @@ func (m mutedRows) Row(r *sink.Row, _ int64) error {
 	return nil
 }
 
-// Before implements Rows: what ends in the replay cannot be emitted behind it.
-func (m mutedRows) Before(_, asOf int64) bool { return asOf == sink.Never }
+// Before implements Rows.
+func (m mutedRows) Before(int64, int64) bool { return false }
 
-// Again implements Rows: an entity that ends while its last row may not have been sent gets it now, or readers would keep the one before.
-func (m mutedRows) Again(r *sink.Row) error {
-	_, made := m.s.touched[string(r.Entity)] // in this replay; what was made before it is in the log
-	if sent, ok := m.s.tail[string(r.Entity)]; !made || ok && sent.Compare(r.Version) >= 0 {
-		return nil
-	}
-	r.Cause = sink.Decay
-	return m.s.pipe.add(r, m.s.Now().UnixMilli(), true)
-}
+// Again implements Rows.
+func (m mutedRows) Again(*sink.Row) error { return nil }
 
 // Refused implements Rows: dead letters are delivered at least once.
 func (m mutedRows) Refused(rec *kafka.Record, why Reason) error { return m.s.refuse(rec, why) }

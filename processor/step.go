@@ -534,7 +534,13 @@ func (s *Step) Emit(keys []string, want func(*entity) bool) error {
 	}
 	asOf := max(s.meta.Clock, s.meta.LastTick, s.floor)
 	for _, e := range ents {
-		if e.LastAsOf < 0 || !want(e) { // it may have ended since
+		if e.LastAsOf < 0 { // it ended in the replay, and readers may hold what it was before
+			if err := s.emitEnded(e, asOf); err != nil {
+				return err
+			}
+			continue
+		}
+		if !want(e) {
 			continue
 		}
 		s.touch(e)
@@ -543,6 +549,18 @@ func (s *Step) Emit(keys []string, want func(*entity) bool) error {
 		}
 	}
 	return s.end()
+}
+
+// emitEnded makes the last row of an entity of which nothing is left any more, nor its state.
+func (s *Step) emitEnded(e *entity, asOf int64) error {
+	e.Evaluate(s.layout, asOf, s.row.Values, &s.stats.Counters)
+	s.fill(e, sink.Decay)
+	s.row.Version.Offset, s.row.Version.AsOf, s.row.ValidUntil = s.meta.Position-1, asOf, sink.Never
+	s.stats.Rows++
+	if s.tap != nil {
+		s.tap(&s.row)
+	}
+	return s.out.Row(&s.row, s.now().UnixMilli())
 }
 
 // Rewrite makes the last rows of up to max entities from the key from on again, as they were, and gives them to fn. It changes nothing.
