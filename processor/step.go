@@ -90,6 +90,7 @@ type Stats struct {
 type entity struct {
 	*window.Entity
 	key     string
+	place   state.Place // in the cache
 	dirty   bool
 	missing bool // is to be loaded in this batch
 	gone    bool // was deleted in this batch
@@ -103,6 +104,8 @@ func (e *entity) Size() int {
 	}
 	return n
 }
+
+func byKey(a, b *entity) int { return strings.Compare(a.key, b.key) }
 
 // ErrFlood ends a shard whose input is mostly rubbish.
 var ErrFlood = errors.New("more than half of the last 1,000 records are undecodable or invalid: the producer or `source.schema` is wrong; mend it and restart (the records are in the dead-letter topic)")
@@ -244,7 +247,7 @@ func (s *Step) find(key []byte) *entity {
 	}
 	e := &entity{key: string(key), missing: true}
 	s.missing = append(s.missing, e)
-	s.cache.Put([]byte(e.key), e)
+	e.place = s.cache.Put(e.key, e)
 	return e
 }
 
@@ -252,7 +255,7 @@ func (s *Step) load() error {
 	if len(s.missing) == 0 {
 		return nil
 	}
-	slices.SortFunc(s.missing, func(a, b *entity) int { return strings.Compare(a.key, b.key) })
+	slices.SortFunc(s.missing, byKey)
 	keys := make([][]byte, len(s.missing))
 	for i, e := range s.missing {
 		keys[i] = []byte(e.key)
@@ -274,8 +277,8 @@ func (s *Step) load() error {
 	if err != nil {
 		return err
 	}
-	for _, k := range keys {
-		s.cache.Resized(k)
+	for _, e := range s.missing {
+		s.cache.Resized(e.place)
 	}
 	s.missing = s.missing[:0]
 	return nil
@@ -597,6 +600,7 @@ func (s *Step) Rewrite(ctx context.Context, from []byte, max int, fn func(*sink.
 
 // flush writes the dirty entities and the position in one batch.
 func (s *Step) flush() error {
+	slices.SortFunc(s.dirty, byKey) // the store takes ascending keys faster
 	for _, e := range s.dirty {
 		key := []byte(e.key)
 		e.dirty = false
@@ -612,7 +616,7 @@ func (s *Step) flush() error {
 				s.batch.SetChunk(key, no, data)
 			}
 		})
-		s.cache.Resized(key)
+		s.cache.Resized(e.place)
 	}
 	s.dirty = s.dirty[:0]
 	was := s.written

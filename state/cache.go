@@ -69,18 +69,22 @@ func (c *Cache[V]) Get(key []byte) (V, bool) {
 	return s.value, true
 }
 
-// Put keeps v, replacing what was there.
-func (c *Cache[V]) Put(key []byte, v V) {
-	i, ok := c.index[string(key)]
+// Place is where a cache keeps a value, for as long as it does.
+type Place int32
+
+// Put keeps v, replacing what was there, and returns its place.
+func (c *Cache[V]) Put(key string, v V) Place {
+	i, ok := c.index[key]
 	if !ok {
 		i = c.slot()
 		s := &c.slots[i]
-		s.key, s.inUse = string(key), true
-		c.index[s.key] = i
+		s.key, s.inUse = key, true
+		c.index[key] = i
 	}
 	s := &c.slots[i]
 	s.value, s.used = v, ok // what is used once only goes before what is used again
 	c.weigh(s)
+	return Place(i)
 }
 
 func (c *Cache[V]) slot() int32 {
@@ -93,12 +97,9 @@ func (c *Cache[V]) slot() int32 {
 	return int32(len(c.slots) - 1)
 }
 
-// Resized takes note that the value of the key has grown or shrunk.
-func (c *Cache[V]) Resized(key []byte) {
-	if i, ok := c.index[string(key)]; ok {
-		c.weigh(&c.slots[i])
-	}
-}
+// Resized takes note that the value at a place, which must have been got or put since the last Shrink, has grown or shrunk. It is asked for
+// each value that a batch changes, and looks nothing up.
+func (c *Cache[V]) Resized(at Place) { c.weigh(&c.slots[at]) }
 
 func (c *Cache[V]) weigh(s *cacheSlot[V]) {
 	bytes := int32(min(int64(s.value.Size())+int64(len(s.key))+cacheSlotBytes, 1<<31-1))

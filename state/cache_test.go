@@ -7,7 +7,10 @@ import (
 	"testing"
 )
 
-type sized struct{ bytes int }
+type sized struct {
+	bytes int
+	place Place
+}
 
 func (s *sized) Size() int { return s.bytes }
 
@@ -27,12 +30,12 @@ func TestCacheKeepsBudget(t *testing.T) {
 			}
 			switch {
 			case !ok:
-				v = &sized{r.IntN(1000)}
-				c.Put([]byte(k), v)
+				v = &sized{bytes: r.IntN(1000)}
+				v.place = c.Put(k, v)
 				alive[k] = v
 			case r.IntN(3) == 0:
 				v.bytes = r.IntN(3000)
-				c.Resized([]byte(k))
+				c.Resized(v.place)
 			case r.IntN(5) == 0:
 				c.Delete([]byte(k))
 				delete(got, k)
@@ -73,12 +76,12 @@ func TestCacheKeepsBudget(t *testing.T) {
 func TestCacheKeepsWhatIsUsed(t *testing.T) {
 	c := NewCache[*sized](NewBudget(50_000))
 	hot := []byte("hot")
-	c.Put(hot, &sized{100})
+	c.Put(string(hot), &sized{bytes: 100})
 	for i := range 5000 {
 		if _, ok := c.Get(hot); !ok {
 			t.Fatalf("the hot entity was evicted after %d others", i)
 		}
-		c.Put(fmt.Appendf(nil, "cold %d", i), &sized{100})
+		c.Put(fmt.Sprintf("cold %d", i), &sized{bytes: 100})
 		c.Shrink()
 	}
 }
@@ -93,7 +96,7 @@ func TestCachesShareABudget(t *testing.T) {
 		caches[i] = NewCache[*sized](budget)
 	}
 	for i := range 1000 {
-		caches[0].Put(fmt.Append(nil, i), &sized{900})
+		caches[0].Put(fmt.Append(nil, i), &sized{bytes: 900})
 	}
 	caches[0].Shrink()
 	if used := caches[0].Stats().Bytes; used < limit*9/10 || used > limit {
@@ -103,7 +106,7 @@ func TestCachesShareABudget(t *testing.T) {
 	for _, c := range caches {
 		done.Go(func() {
 			for i := range 3000 {
-				c.Put(fmt.Append(nil, i), &sized{900})
+				c.Put(fmt.Sprint(i), &sized{bytes: 900})
 				if i%10 == 0 {
 					c.Shrink()
 				}
@@ -125,8 +128,8 @@ func TestCachesShareABudget(t *testing.T) {
 func TestCacheGetDoesNotAllocate(t *testing.T) {
 	c := NewCache[*sized](NewBudget(1 << 20))
 	key, absent := []byte("key"), []byte("absent")
-	c.Put(key, &sized{1})
-	if n := testing.AllocsPerRun(100, func() { c.Get(key); c.Get(absent); c.Resized(key) }); n != 0 {
+	place := c.Put(string(key), &sized{bytes: 1})
+	if n := testing.AllocsPerRun(100, func() { c.Get(key); c.Get(absent); c.Resized(place) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
