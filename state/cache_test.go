@@ -96,7 +96,7 @@ func TestCachesShareABudget(t *testing.T) {
 		caches[i] = NewCache[*sized](budget)
 	}
 	for i := range 1000 {
-		caches[0].Put(fmt.Append(nil, i), &sized{bytes: 900})
+		caches[0].Put(fmt.Sprint(i), &sized{bytes: 900})
 	}
 	caches[0].Shrink()
 	if used := caches[0].Stats().Bytes; used < limit*9/10 || used > limit {
