@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -237,6 +236,3 @@ func (s state) Link(oldName, newName string) error {
 }
 
 var _ sink.FS = (*disk)(nil)
-
-// below reports whether a path lies in a directory.
-func below(path, dir string) bool { return strings.HasPrefix(path, dir+string(filepath.Separator)) }

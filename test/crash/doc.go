@@ -7,6 +7,6 @@
 // which may be behind the last one's.
 //
 //	SEED=7 go test ./test/crash -run Crashes -v           # the same choices again
-//	FRESHET_CRASHES=400 go test ./test/crash -run Crashes  # more of them
+//	FRESHET_CRASHES=208 go test ./test/crash -run Crashes  # as many as CI has, in four worlds; else 52 in one
 //	FRESHET_GUARDS=all go test ./test/crash -run Guards    # take every guard out, one after the other
 package crash

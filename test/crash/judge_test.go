@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -497,36 +498,45 @@ func (w *world) settle(ctx context.Context, j *judge, lives ...*life) error {
 	}
 }
 
-// behind tells the last log rows of an entity that Redis has not right.
+// behind tells the story of the first entity that Redis has not right: its last log rows, its events, and how the lives ended.
 func (j *judge) behind(ctx context.Context, l *life) string {
-	for _, e := range j.online {
+	i := slices.IndexFunc(j.online, func(e expected) bool {
 		hash := j.hash(e.key)
-		if hashText(hash) == e.values || len(hash) == 0 && e.ended {
+		return hashText(hash) != e.values && (len(hash) > 0 || !e.ended)
+	})
+	if i < 0 {
+		return "it is right by now"
+	}
+	key := j.online[i].key
+	if err := errors.Join(l.stop(), j.readLog(ctx, newDisk(l.disk.mem, func(operation) {}), []string{dataDir})); err != nil {
+		return err.Error()
+	}
+	text := "log rows of " + key
+	rows := j.log[key]
+	for _, r := range rows[max(0, len(rows)-4):] {
+		text += fmt.Sprintf("\n  %+v available %d %v: %s", r.version, r.available, r.cause, r.values)
+	}
+	for _, g := range j.w.groups {
+		entity, ok := strings.CutPrefix(key, g.prefix)
+		if !ok {
 			continue
 		}
-		if err := errors.Join(l.stop(), j.readLog(ctx, newDisk(l.disk.mem, func(operation) {}), []string{dataDir})); err != nil {
-			return err.Error()
-		}
-		rows := j.log[e.key]
-		for i := range rows {
-			rows[i].texts = nil
-		}
-		text := fmt.Sprintf("the last log rows of %s: %+v", e.key, rows[max(0, len(rows)-4):])
-		for _, g := range j.w.groups {
-			if entity, ok := strings.CutPrefix(e.key, g.prefix); ok {
-				p := kafka.Murmur2Partition([]byte(entity), partitions)
-				h := j.histories[g.prefix][p]
-				for i, v := range h.Verdicts {
-					if v.Entity == entity {
-						text += fmt.Sprintf("\n  event %d %s time %d clock %d", h.Records[i].Offset, v.Reason, v.Time, v.Clock)
-					}
-				}
+		h := j.histories[g.prefix][kafka.Murmur2Partition([]byte(entity), partitions)]
+		for i, v := range h.Verdicts {
+			if v.Entity == entity {
+				text += fmt.Sprintf("\n  event %d %s time %d clock %d", h.Records[i].Offset, v.Reason, v.Time, v.Clock)
 			}
 		}
-		for _, l := range j.w.members {
-			text += fmt.Sprintf("\n  %s skew %v percent %d ended %q at %v", l.name, l.skew, l.percent, l.at, l.ended.UnixMilli())
-		}
-		return text
 	}
-	return ""
+	return text + j.w.story()
+}
+
+// story is how the lives ended.
+func (w *world) story() (text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, l := range slices.SortedFunc(maps.Values(w.members), func(a, b *life) int { return a.ended.Compare(b.ended) }) {
+		text += fmt.Sprintf("\n  %s, clock %v off, kept %d %% of what was not synced, ended at %d: %s", l.name, l.skew, l.percent, l.ended.UnixMilli(), l.at)
+	}
+	return text
 }
