@@ -1,3 +1,5 @@
+//go:build unix
+
 package parquet
 
 import (
@@ -17,22 +19,8 @@ import (
 
 	"github.com/freshet-dev/freshet/schemas"
 	"github.com/freshet-dev/freshet/sink"
+	"github.com/freshet-dev/freshet/test/e2e/servers"
 )
-
-// python returns a Python that has DuckDB and pyarrow, named by FRESHET_PYTHON. Without one the test is skipped, but never in CI.
-func python(t *testing.T) string {
-	name := os.Getenv("FRESHET_PYTHON")
-	if name == "" {
-		name = "python3"
-	}
-	if out, err := exec.Command(name, "-c", "import duckdb, pyarrow").CombinedOutput(); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s has no duckdb and pyarrow (%v: %s): pip install duckdb pyarrow, and name the Python in FRESHET_PYTHON", name, err, out)
-		}
-		t.Skipf("%s has no duckdb and pyarrow; name one that has in FRESHET_PYTHON", name)
-	}
-	return name
-}
 
 // asEngine returns a value as the script prints it.
 func asEngine(v schemas.Value, typ schemas.Type) any {
@@ -63,7 +51,7 @@ func asEngine(v schemas.Value, typ schemas.Type) any {
 }
 
 func TestEnginesReadTheLog(t *testing.T) {
-	name := python(t)
+	name := servers.Python(t, servers.Packages...)
 	spec := everySpec()
 	rows := everyRows(rand.New(rand.NewPCG(5, 5)), spec, 300)
 	for i := range rows { // decimals within DECIMAL(38), which the engines hold us to

@@ -271,7 +271,7 @@ func output(t *testing.T, dir, input, name string, args ...string) string {
 
 func (v *visitor) python(t *testing.T, text string) {
 	t.Helper()
-	python := servers.Python(t, packages...)
+	python := servers.Python(t, servers.Packages...)
 	got := output(t, v.home(), "user = 'u17'\n"+text+"\nprint(known, version.decode(), as_of.decode(), spend.decode(), orders.decode())\n", python, "-")
 	hash := v.served(t, "u17")
 	if want := strings.Join([]string{"True", hash["_v"], hash["_t"], hash["total_spend_7d"], hash["purchase_count_30d"]}, " "); got != want {
@@ -316,7 +316,7 @@ func main() {
 
 func (v *visitor) sql(t *testing.T, text string) {
 	t.Helper()
-	python := servers.Python(t, packages...)
+	python := servers.Python(t, servers.Packages...)
 	script := absolute(t, filepath.Join("testdata", "asof.py"))
 	var rows []struct {
 		User   string   `json:"user_id"`

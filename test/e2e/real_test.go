@@ -23,16 +23,13 @@ import (
 	"github.com/freshet-dev/freshet/test/oracle"
 )
 
-// packages are those of the one Python of all tests.
-var packages = []string{"confluent-kafka", "duckdb", "fastavro", "pyarrow", "redis"}
-
 // TestRealServers runs all of it with others' software: a real Apache Kafka, schema registry and Redis; events written by confluent-kafka and
 // fastavro, first with the partitioner that does not fit; features read by redis-py and redis-cli, the log by DuckDB and pyarrow.
 func TestRealServers(t *testing.T) {
 	if !full() {
 		t.Skip("it starts two Javas: FRESHET_E2E=full runs it")
 	}
-	python := servers.Python(t, packages...)
+	python := servers.Python(t, servers.Packages...)
 	broker := servers.NewKafka(t, 1)
 	schemaRegistry := servers.NewRegistry(t, nil)
 	w := &world{t: t, dir: t.TempDir(), brokers: broker.Brokers, redis: servers.NewRedis(t), schemas: `{url: "` + schemaRegistry.URL + `"}`, writers: map[int32][]byte{}}

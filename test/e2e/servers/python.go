@@ -11,6 +11,9 @@ import (
 	"testing"
 )
 
+// Packages are those that the tests of the repository need, so that one Python will do for all of them.
+var Packages = []string{"confluent-kafka", "duckdb", "fastavro", "pyarrow", "redis"}
+
 // Python returns the path of a Python that has the packages, given as pip takes them (duckdb, or duckdb==1.5.6): the python3 on PATH if it
 // has them all and no version is asked for, else one of its own with just them, kept for the next time.
 func Python(t testing.TB, packages ...string) string {
