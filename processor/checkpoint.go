@@ -27,6 +27,7 @@ type checkpoints struct {
 	parts     int                          // closed segments that the publication under way covers
 	begun     time.Time                    // of the publication under way
 	published time.Time                    // when the last committed one was begun
+	flushed   <-chan struct{}              // of the flush ahead of the checkpoint that is due; nil while there is none
 }
 
 func (c *checkpoints) due(now time.Time) bool { return !now.Before(c.next) }
@@ -46,6 +47,9 @@ func (s *Shard) checkpoint(ctx context.Context) error {
 		s.ckpt.next = s.Now().Add(time.Second)
 		return nil
 	}
+	if ready, err := s.flushAhead(); err != nil || !ready {
+		return err
+	}
 	how, err := s.takeCheckpoint(ctx, min(max(time.Second, 2*s.ckpt.retry), s.Config.DrainLimit))
 	if err != nil {
 		return err
@@ -58,6 +62,25 @@ func (s *Shard) checkpoint(ctx context.Context) error {
 	s.ckpt.retry = 0
 	s.ckpt.next = s.Now().Add(s.ckpt.every)
 	return nil
+}
+
+// flushAhead writes the state to tables while records are applied, so that the pause has only the rest to write. It returns false, to be asked again,
+// until that is done.
+func (s *Shard) flushAhead() (ready bool, err error) {
+	if err := s.store.Err(); err != nil || !s.store.Dirty() {
+		return err == nil, err
+	}
+	if s.ckpt.flushed == nil {
+		s.ckpt.flushed, err = s.store.Flush()
+		return false, err
+	}
+	select {
+	case <-s.ckpt.flushed:
+		s.ckpt.flushed = nil
+		return true, nil
+	default:
+		return false, nil
+	}
 }
 
 // checkpointNow takes a checkpoint and waits until its manifest is published.

@@ -157,3 +157,42 @@ func TestWorkedOffTimersCostNothing(t *testing.T) {
 		t.Errorf("a timer set below the floor: %d, %t, %v", at, ok, err)
 	}
 }
+
+// TestFlushAhead: what was committed before, during and after a flush is in the checkpoint, and a flush with nothing to write ends too.
+func TestFlushAhead(t *testing.T) {
+	res, dir := resources(t, Default()), t.TempDir()
+	s := open(t, filepath.Join(dir, "live"), res, nil)
+	fill(t, s, 0, 20_000, "before")
+	flushed, err := s.Flush()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, s, 10_000, 21_000, "during")
+	<-flushed
+	if !s.Dirty() {
+		t.Error("a flush is taken for a checkpoint")
+	}
+	fill(t, s, 20_500, 22_000, "after")
+	want, err := dump(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		name := filepath.Join(dir, string(rune('a'+i)))
+		if err := s.Checkpoint(name); err != nil {
+			t.Fatal(err)
+		}
+		copied := open(t, name, res, nil)
+		got, err := dump(copied)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("checkpoint %d has %d records, the store %d, or others", i, len(got), len(want))
+		}
+		if flushed, err = s.Flush(); err != nil { // nothing to write
+			t.Fatal(err)
+		}
+		<-flushed
+	}
+}

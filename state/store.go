@@ -282,15 +282,25 @@ func (s *Store) Meta() ([]byte, error) {
 // holds everything.
 func (s *Store) Dirty() bool { return s.dirty }
 
+// Flush begins to write all that was committed to tables, beside what is committed meanwhile, so that a Checkpoint after it has little left
+// to write. The channel is closed when it is done; it never is if the store fails.
+func (s *Store) Flush() (done <-chan struct{}, err error) {
+	if err := s.Err(); err != nil {
+		return nil, err
+	}
+	done, err = s.db.AsyncFlush()
+	if err != nil {
+		return nil, s.failWith(fmt.Errorf("flush state: %w", err))
+	}
+	return done, nil
+}
+
 // Checkpoint makes all that was committed durable and puts a copy of it into dir, which must not exist: hard links to the tables, which
 // never change, and a few small files. The copy is a complete store that Open opens.
 func (s *Store) Checkpoint(dir string) error {
-	if err := s.Err(); err != nil {
-		return err
-	}
-	flushed, err := s.db.AsyncFlush()
+	flushed, err := s.Flush()
 	if err != nil {
-		return s.failWith(fmt.Errorf("flush state: %w", err))
+		return err
 	}
 	select {
 	case <-flushed:
