@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"strconv"
@@ -23,7 +24,7 @@ type machine struct {
 }
 
 func describe(ctx context.Context, root string) machine {
-	m := machine{cpu: "unknown CPU", system: runtime.GOOS + "/" + runtime.GOARCH, commit: "unknown", load: loadAverage(), command: "go run ./test/bench " + strings.Join(os.Args[1:], " ")}
+	m := machine{cpu: "unknown CPU", system: runtime.GOOS + "/" + runtime.GOARCH, commit: "unknown", load: loadAverage(), command: command(os.Args[1:])}
 	if found := field("/proc/cpuinfo", `model name\s*:\s*(.*)`); found != "" {
 		m.cpu = found
 	}
@@ -49,11 +50,23 @@ func describe(ctx context.Context, root string) machine {
 	return m
 }
 
+// command is how this program was called, without the directories of this machine.
+func command(args []string) string {
+	words := []string{"go run ./test/bench"}
+	for _, a := range args {
+		if filepath.IsAbs(a) {
+			a = filepath.Base(a)
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words, " ")
+}
+
 // head is the title of the results, and what they were measured on.
 func (m *machine) head(quick bool, took time.Duration) string {
 	var b strings.Builder
 	b.WriteString("# Measured\n\n")
-	fmt.Fprintf(&b, "`%s` at commit %s, %s, in %.0f s. %s; %d cores of %s; %.0f GiB; %s.\n\n", strings.TrimSpace(m.command), m.commit,
+	fmt.Fprintf(&b, "`%s` at commit %s, %s, in %.0f s. %s; %d cores of %s; %.0f GiB; %s.\n\n", m.command, m.commit,
 		time.Now().UTC().Format("2006-01-02 15:04 UTC"), took.Seconds(), runtime.Version(), runtime.NumCPU(), m.cpu, m.memory, m.system)
 	if quick {
 		b.WriteString("The quick form: fewer events, no repetitions. Good for the order of magnitude.\n\n")

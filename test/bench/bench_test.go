@@ -113,3 +113,9 @@ freshet_lag_records{partition="1"} 4
 		t.Errorf("sum %v", got)
 	}
 }
+
+func TestCommandNamesNoDirectories(t *testing.T) {
+	if got := command([]string{"-quick", "-cdnow", "/a/b/c.csv.gz", "-o", "test/bench/RESULTS.md"}); got != "go run ./test/bench -quick -cdnow c.csv.gz -o test/bench/RESULTS.md" {
+		t.Error(got)
+	}
+}
