@@ -18,10 +18,7 @@ func (s *Shard) encodeParts(ctx context.Context, m *parquet.Manifest, closed []c
 		return err
 	}
 	for _, c := range closed {
-		info.OffsetEnd = c.end
-		if c.end < 0 || c.end > m.Position {
-			info.OffsetEnd = m.Position
-		}
+		info.OffsetEnd = max(c.end, info.OffsetStart)
 		local := func(k int) string { return filepath.Join(dir, fmt.Sprintf("%03d", k)) }
 		parts, err := parquet.WriteParts(s.FS, local, c.seg, s.spec, info)
 		if errors.Is(err, parquet.ErrNoRows) {
@@ -31,12 +28,12 @@ func (s *Shard) encodeParts(ctx context.Context, m *parquet.Manifest, closed []c
 			return err
 		}
 		for i, p := range parts {
-			if err := s.Bucket.PutFile(ctx, parquet.StagedName(p.Name), local(info.K+i)); err != nil {
+			if err := s.Bucket.PutFile(ctx, parquet.StagedName(p.Name), local(i)); err != nil {
 				return fmt.Errorf("stage part %s: %w", p.Name, err)
 			}
 		}
 		m.PartsAdded = append(m.PartsAdded, parts...)
-		info.K += len(parts)
+		info.K++
 		info.OffsetStart = info.OffsetEnd
 		m.OffsetsTiled = info.OffsetEnd
 	}

@@ -28,7 +28,7 @@ type rowSegments struct {
 type closedSegment struct {
 	seg  *parquet.Segment
 	name string
-	end  int64 // the shard's position when it was closed, −1: the position of the checkpoint
+	end  int64 // the shard's position when it was closed; of a former owner's, the position it had committed
 }
 
 func segmentName(epoch, number int64) string { return fmt.Sprintf("%010d-%010d.seg", epoch, number) }
@@ -221,7 +221,7 @@ func (s *Shard) settle(ctx context.Context) error {
 		if err := errors.Join(r.seg.Sync(), r.seg.Close()); err != nil {
 			return err
 		}
-		s.segs.closed = append(s.segs.closed, closedSegment{r.seg, r.name, -1})
+		s.segs.closed = append(s.segs.closed, closedSegment{r.seg, r.name, s.step.meta.Position})
 	}
 	s.recovered = nil
 	return s.wentBack(ctx)

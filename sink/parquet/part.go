@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"path/filepath"
 	"strconv"
 
@@ -90,13 +91,13 @@ func WritePart(fs sink.FS, path string, seg *Segment, spec sink.Spec, info PartI
 	return parts[0], nil
 }
 
-// WriteParts is WritePart for rows of any days: one part a day, ascending, at path(k) and named by k, from info.K on. The first part
-// stands for all the source offsets, the others for none.
-func WriteParts(fs sink.FS, path func(k int) string, seg *Segment, spec sink.Spec, info PartInfo) ([]Part, error) {
-	return writeParts(fs, path, seg, spec, info, 1000-info.K)
+// WriteParts is WritePart for rows of any days: one part a day, ascending, the i-th at path(i). All are named by info.K: their days tell them
+// apart. The first part stands for all the source offsets, the others for none.
+func WriteParts(fs sink.FS, path func(i int) string, seg *Segment, spec sink.Spec, info PartInfo) ([]Part, error) {
+	return writeParts(fs, path, seg, spec, info, math.MaxInt)
 }
 
-func writeParts(fs sink.FS, path func(k int) string, seg *Segment, spec sink.Spec, info PartInfo, most int) (parts []Part, err error) {
+func writeParts(fs sink.FS, path func(i int) string, seg *Segment, spec sink.Spec, info PartInfo, most int) (parts []Part, err error) {
 	err = withFile(seg.fs, seg.path, seg.size, func(data []byte) error {
 		x, err := indexRows(data, int(seg.next))
 		if err != nil {
@@ -114,15 +115,14 @@ func writeParts(fs sink.FS, path func(k int) string, seg *Segment, spec sink.Spe
 			return fmt.Errorf("rows of %d UTC days, from %s to %s, for %d parts", len(days), dateOf(days[0][0].available),
 				dateOf(days[len(days)-1][0].available), most)
 		}
-		for _, entries := range days {
+		for i, entries := range days {
 			w := partWriter{data: data, entries: entries, spec: &spec, info: info, types: typesOf(spec.Keys),
 				hash: parquet.ByteArrayValue([]byte(hash16(spec.Hash)))}
-			part, err := w.writeFile(fs, path(info.K))
+			part, err := w.writeFile(fs, path(i))
 			if err != nil {
-				return fmt.Errorf("%s: %w", path(info.K), err)
+				return fmt.Errorf("%s: %w", path(i), err)
 			}
 			parts = append(parts, part)
-			info.K++
 			info.OffsetStart = info.OffsetEnd
 		}
 		return nil
