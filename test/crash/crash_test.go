@@ -88,7 +88,7 @@ func (w *world) choose(rng *rand.Rand, n int, mem *vfs.MemFS, hits map[step]int)
 	o := setup{name: fmt.Sprint("life-", n), instance: "one", data: dataDir, mem: mem, rng: rand.New(rand.NewPCG(rng.Uint64(), 3))}
 	o.skew = time.Duration(rng.IntN(600)-300) * time.Millisecond
 	o.percent = []int{0, 100, 100, rng.IntN(101)}[rng.IntN(4)] // 100: it is killed; less: the machine loses its power
-	o.skip = rng.IntN(4)
+	o.skip, o.armed = rng.IntN(4), anyInstant
 	least := 1 << 30
 	focus := os.Getenv("FRESHET_FOCUS")
 	for _, i := range rng.Perm(len(steps)) {
