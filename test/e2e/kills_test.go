@@ -60,6 +60,9 @@ func TestKills(t *testing.T) {
 	one.Start()
 	for n := range kills {
 		w.live(one, n, kills)
+		if n%3 == 1 {
+			w.cutOff(one)
+		}
 		kill()
 		w.notCommittedNotShown()
 		one.Start()
@@ -75,7 +78,9 @@ func TestKills(t *testing.T) {
 	w.leave(one, load)
 	stopReader()
 	j := w.verdict(shown, one)
-	j.judgeSights(killed, 0)
+	if j.judgeSights(killed, 0) == 0 {
+		t.Error("no kill cut a row off: the kills do not show what they should")
+	}
 	j.sentence()
 }
 
@@ -91,6 +96,15 @@ func (w *world) live(i *instance, n, of int) {
 	if !i.Running() {
 		w.t.Fatalf("life %d of %d has ended by itself", n, of)
 	}
+}
+
+// cutOff lets Redis take rows, and the reader see them, whose acknowledgement the instance will never read.
+func (w *world) cutOff(i *instance) {
+	w.redis.Pause()
+	time.Sleep(100 * time.Millisecond) // all that comes in is sent
+	i.Pause()
+	w.redis.Resume()
+	time.Sleep(50 * time.Millisecond)
 }
 
 func (w *world) notCommittedNotShown() {
@@ -229,12 +243,12 @@ const (
 // judgeSights looks for each value that the reader saw in the log. Its available_at is not before the last look that did not find it, and
 // within 100 ms of the first that did, but for the pipelines that a kill cut off, which are dated at the recovery (µs instants of kills).
 // What was seen at most lostMicros before a kill may be missing: the disk of that instance was never seen again.
-func (j *judge) judgeSights(kills []int64, lostMicros int64) {
+func (j *judge) judgeSights(kills []int64, lostMicros int64) (cutOff int) {
 	for _, text := range j.w.sights.found() {
 		j.blame("a reader saw what it must not", "%s", text)
 	}
 	var lags []int64
-	seen, cutOff, lost, slow := 0, 0, 0, 0
+	seen, lost, slow := 0, 0, 0
 	for key, list := range j.w.sights.all {
 		logged := make(map[string]logRow, len(j.log[key]))
 		for _, r := range j.log[key] {
@@ -274,6 +288,7 @@ func (j *judge) judgeSights(kills []int64, lostMicros int64) {
 	if slow > len(lags)/50 { // a busy machine may keep one process waiting
 		j.blame("available_at is more than 100 ms after the first sight", "%d of %d", slow, len(lags))
 	}
+	return cutOff
 }
 
 func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond }

@@ -140,7 +140,9 @@ func (p *process) end(s syscall.Signal) {
 	if !p.running() {
 		return
 	}
-	p.signal(syscall.SIGCONT) // one that is paused heeds nothing
+	if s != syscall.SIGKILL { // which a paused process heeds, and only that: it must not get on before it
+		p.signal(syscall.SIGCONT)
+	}
 	p.signal(s)
 	select {
 	case <-p.done:

@@ -39,6 +39,9 @@ func (g *Program) Start() {
 // Kill ends it at once, as kill -9 does.
 func (g *Program) Kill() { g.p.end(syscall.SIGKILL) }
 
+// Pause makes it hang until it is killed.
+func (g *Program) Pause() { g.p.signal(syscall.SIGSTOP) }
+
 // Stop asks it to leave by SIGTERM, waits until it has, and returns its exit code, −1 if it did not heed and was killed.
 func (g *Program) Stop() int {
 	g.p.end(syscall.SIGTERM)
