@@ -19,7 +19,8 @@ func (s *Shard) encodeParts(ctx context.Context, m *parquet.Manifest, closed []c
 	}
 	for _, c := range closed {
 		info.OffsetEnd = max(c.end, info.OffsetStart)
-		local := func(k int) string { return filepath.Join(dir, fmt.Sprintf("%03d", k)) }
+		// A name of its own for each part: the file before may have become a staged part by then.
+		local := func(i int) string { return filepath.Join(dir, fmt.Sprintf("%03d-%05d", info.K, i)) }
 		parts, err := parquet.WriteParts(s.FS, local, c.seg, s.spec, info)
 		if errors.Is(err, parquet.ErrNoRows) {
 			continue // its offsets go to the next part
