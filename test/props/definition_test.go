@@ -51,9 +51,13 @@ func randomDefinition(rng *rand.Rand, scale int64, o traits) string {
 	if rng.IntN(2) == 0 {
 		windows = append(windows, fmt.Sprintf("%dms", 30*scale+rng.Int64N(scale)))
 	}
-	keys := pick(rng, []string{"[user]", "[user, shop]", "[shop]"})
+	keys := pick(rng, []string{"[user]", "[user, shop]", "[shop, user]"})
 	fmt.Fprintf(&b, "group: g\nversion: 1\nentity: {name: e, key: %s}\n", keys)
-	fmt.Fprintf(&b, "source: {topic: t, schema: e.avsc, time: at%s, history: %s}\n", pick(rng, []string{", id: id", ", id: id", ""}), o.history)
+	id := ", id: id"
+	if rng.IntN(3) == 0 && !o.reordering {
+		id = ""
+	}
+	fmt.Fprintf(&b, "source: {topic: t, schema: e.avsc, time: at%s, partitioned_by: user, history: %s}\n", id, o.history)
 	fmt.Fprintf(&b, "freshness: %dms\nwindows: [%s]\n", min(86_400_000, max(100, scale/pick(rng, []int64{1, 3, 10, 100}))), strings.Join(windows, ", "))
 	if rng.IntN(3) == 0 {
 		fmt.Fprintf(&b, "horizon: %dms\n", 40*scale)

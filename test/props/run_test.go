@@ -54,11 +54,16 @@ type trip struct {
 	rows []oracle.Row // of this life; guarded by mu
 }
 
+// longAgo is before all events of all worlds, in ms.
+const longAgo = 1_680_000_000_000
+
 // run takes the world through and leaves the shard stopped.
 func (w *world) run(t testing.TB, x way, tapped func(from int64, rows []oracle.Row)) *trip {
 	t.Helper()
 	tr := &trip{t: t, w: w, way: x, dir: t.TempDir(), online: shard.NewOnline(), tapped: tapped}
-	tr.clock.Store(w.records[0].Timestamp)
+	if tr.clock.Store(w.records[0].Timestamp); x.wall {
+		tr.clock.Store(longAgo)
+	}
 	var cuts []int
 	for range x.breaks {
 		cuts = append(cuts, x.rng.IntN(len(w.records)))
