@@ -72,7 +72,7 @@ func (m *machine) head(quick bool, took time.Duration) string {
 		b.WriteString("The quick form: fewer events, no repetitions. Good for the order of magnitude.\n\n")
 	}
 	if m.load > 0.3*float64(runtime.NumCPU()) {
-		fmt.Fprintf(&b, "**From a loaded machine** (load average %.1f on %d cores before the start): rates are too low and times too long by a factor of 2 and more, tails by 10 and more; ratios vary by a half; CPU-s and bytes hold.\n\n",
+		fmt.Fprintf(&b, "**From a loaded machine** (load average %.1f on %d cores before the start): rates are too low and times too long by a factor of 2 and more, tails by 10 and more; CPU-s and ratios vary by a half; bytes and RSS hold.\n\n",
 			m.load, runtime.NumCPU())
 	}
 	return b.String()
