@@ -41,6 +41,9 @@ const (
 	ckptGivenUp // rows, dead letters or the publication before it did not finish in time
 )
 
+// checkpointPatience is how long a due checkpoint waits for a moment with few rows unacknowledged.
+const checkpointPatience = 2 * time.Second
+
 // checkpoint takes one that is due, or gives it up and tries again later: an outage of Redis delays checkpoints, it does not stop the shard.
 func (s *Shard) checkpoint(ctx context.Context) error {
 	if s.phase == recovering { // nothing of the replay may be committed before its rows are out
@@ -49,6 +52,9 @@ func (s *Shard) checkpoint(ctx context.Context) error {
 	}
 	if ready, err := s.flushAhead(); err != nil || !ready {
 		return err
+	}
+	if rows, _ := s.pipe.backlog(); rows > s.Config.PipelineRows && s.Now().Before(s.ckpt.next.Add(checkpointPatience)) {
+		return nil // the pause would be spent waiting for redis; it is asked again in a moment
 	}
 	how, err := s.takeCheckpoint(ctx, min(max(time.Second, 2*s.ckpt.retry), s.Config.DrainLimit))
 	if err != nil {
