@@ -18,6 +18,7 @@ type sightings struct {
 
 	mu     sync.Mutex
 	last   map[string]sight   // by key; guarded by mu
+	gone   map[string]bool    // keys that the last look did not find; guarded by mu
 	all    map[string][]sight // each version once; guarded by mu
 	wrong  []string           // guarded by mu
 	errs   int                // looks that Redis did not answer; guarded by mu
@@ -32,7 +33,7 @@ type sight struct {
 }
 
 func newSightings(w *world) *sightings {
-	s := &sightings{w: w, last: map[string]sight{}, all: map[string][]sight{}}
+	s := &sightings{w: w, last: map[string]sight{}, gone: map[string]bool{}, all: map[string][]sight{}}
 	for _, g := range w.groups {
 		for u := range hotUsers {
 			s.keys = append(s.keys, g.prefix+userName(u))
@@ -88,8 +89,13 @@ func (s *sightings) see(key string, hash map[string]string, after, before int64)
 		if last.version != "" && !s.losing {
 			s.wrong = append(s.wrong, fmt.Sprintf("%s vanished after version %s", key, last.version))
 		}
+		s.gone[key] = true
 		return
 	}
+	if s.gone[key] && last.version != "" { // what a look did not find then, Redis may have had and lost
+		after = 0
+	}
+	delete(s.gone, key)
 	now := sight{hash["_v"], hashText(hash), after, before}
 	switch {
 	case now.version < last.version:
