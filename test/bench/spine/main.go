@@ -62,6 +62,7 @@ func main() {
 	every := flag.Duration("checkpoint", 3*time.Second, "")
 	cache := flag.Int64("cache", 256<<20, "decoded entities, bytes")
 	decay := flag.Bool("decay", false, "emit decay rows too, at ticks of 10 s")
+	verify := flag.Int("verify", 1000, "users whose rows are held to the oracle afterwards")
 	path := flag.String("file", "", "the peers' event file; made in the temporary directory if it is not there")
 	profile := flag.String("cpuprofile", "", "")
 	flag.Parse()
@@ -75,7 +76,7 @@ func main() {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	if err := measure(options{*dist, *events, *users, *shards, *every, *cache, *decay, *path}); err != nil {
+	if err := measure(options{*dist, *events, *users, *shards, *every, *cache, *decay, *path, *verify}); err != nil {
 		fail(err)
 	}
 }
@@ -94,6 +95,7 @@ type options struct {
 	cache  int64
 	decay  bool
 	path   string
+	verify int
 }
 
 // source feeds generated events to the shards; it implements processor.Source and processor.Broker.
@@ -104,7 +106,9 @@ type source struct {
 	cond    *sync.Cond
 	paused  map[kafka.TP]bool
 	added   int
+	judge   *judge
 	decayed atomic.Int64
+	commits atomic.Int64 // checkpoints whose manifests are published
 }
 
 func (s *source) Add(kafka.TP, int64) { s.mu.Lock(); s.added++; s.mu.Unlock(); s.cond.Broadcast() }
@@ -122,8 +126,11 @@ func (s *source) Offsets(context.Context, kafka.TP) (int64, int64, error) {
 func (s *source) DeadLetter(context.Context, string, []kafka.Record) error {
 	return fmt.Errorf("a record was refused")
 }
-func (s *source) Committed(context.Context, kafka.TP) (string, error)   { return "", nil }
-func (s *source) Commit(context.Context, kafka.TP, int64, string) error { return nil }
+func (s *source) Committed(context.Context, kafka.TP) (string, error) { return "", nil }
+func (s *source) Commit(context.Context, kafka.TP, int64, string) error {
+	s.commits.Add(1)
+	return nil
+}
 
 // discard is an online store that takes nothing; history mode none never writes to it.
 type discard struct{}
@@ -172,24 +179,36 @@ func measure(o options) error {
 	var rows atomic.Int64
 	src := &source{o: o, paused: map[kafka.TP]bool{}}
 	src.cond = sync.NewCond(&src.mu)
-	src.group = processor.NewGroup(processor.Deps{
+	src.judge = newJudge(processor.SpecOf(plan), o.verify, o.users, o.shards)
+	deps := processor.Deps{
 		Log: log, Metrics: processor.NewMetrics(reg), Config: cfg, Bucket: sink.NewDir(sink.OS, dir+"/bucket"), FS: sink.OS,
 		Open: func(d string) (*state.Store, error) { return state.Open(d, res, nil) }, Budget: res.Entities(), Source: src, Broker: src,
 		Online: func(int32) processor.Online { return discard{} }, RunIDs: func(context.Context) (map[string]string, error) { return nil, nil },
 		Decoder: event.NewDecoder(reader, paths, event.NewFiles(reader)), Layout: layout, Now: time.Now, StoreID: "bench", Owner: "bench",
 		Tap: func(r *sink.Row) {
+			src.judge.row(r)
 			if r.Cause == sink.Decay {
 				src.decayed.Add(1)
 			} else {
 				rows.Add(1)
 			}
 		},
-	}, plan, processor.Topic{ID: "bench", Partitions: int32(o.shards)})
-	return src.run(&rows)
+	}
+	src.group = processor.NewGroup(deps, plan, processor.Topic{ID: "bench", Partitions: int32(o.shards)})
+	return src.run(deps, &rows)
 }
 
-// run generates, feeds and waits.
-func (s *source) run(rows *atomic.Int64) error {
+// awaitShards returns once so many shards want records.
+func (s *source) awaitShards(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.added < n {
+		s.cond.Wait()
+	}
+}
+
+// run generates, feeds, waits, and judges what came of it.
+func (s *source) run(deps processor.Deps, rows *atomic.Int64) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var tps []kafka.TP
@@ -202,22 +221,18 @@ func (s *source) run(rows *atomic.Int64) error {
 	}
 	defer file.Close()
 	s.group.Assign(ctx, tps)
-	s.mu.Lock()
-	for s.added < s.o.shards {
-		s.cond.Wait()
-	}
-	s.mu.Unlock()
+	s.awaitShards(s.o.shards)
 	cpu0, start := cpu(), time.Now()
 	var wg sync.WaitGroup
 	var fed error
 	wg.Go(func() { fed = s.feed(file, tps) })
 	var half time.Time
 	var halfCPU time.Duration
-	var halfRows int64
+	var halfRows, halfCommits int64
 	for rows.Load() < s.o.events {
 		time.Sleep(20 * time.Millisecond)
 		if n := rows.Load(); half.IsZero() && n >= s.o.events/2 {
-			half, halfCPU, halfRows = time.Now(), cpu(), n
+			half, halfCPU, halfRows, halfCommits = time.Now(), cpu(), n, s.commits.Load()
 			fmt.Printf("days 0–90: %.0f events/s\n", float64(n)/half.Sub(start).Seconds())
 		}
 		for _, st := range s.group.Statuses() {
@@ -230,13 +245,22 @@ func (s *source) run(rows *atomic.Int64) error {
 	n := rows.Load() - halfRows
 	fmt.Printf("days 90–180: %.0f events/s, %.2f CPU-s per million, peak RSS %d MB\n", float64(n)/end.Sub(half).Seconds(),
 		(cpu()-halfCPU).Seconds()/float64(n)*1e6, rss())
+	fmt.Printf("checkpoints complete in days 90–180: %d, of %d shards\n", s.commits.Load()-halfCommits, s.o.shards)
 	if s.o.decay {
 		fmt.Printf("decay rows: %d\n", s.decayed.Load())
 	}
 	fmt.Printf("all: %.0f events/s, %.1f CPU-s\n", float64(s.o.events)/end.Sub(start).Seconds(), (cpu() - cpu0).Seconds())
 	wg.Wait()
 	s.group.Close(ctx)
-	return fed
+	if fed != nil {
+		return fed
+	}
+	compared, users, err := s.judge.compare()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%d rows of %d users are the oracle's\n", compared, users)
+	return restored(deps, s, s.group, tps)
 }
 
 // file opens the peers' event file, and makes it first if it is not there.
@@ -287,7 +311,9 @@ func (s *source) feed(file *os.File, tps []kafka.TP) error {
 			recs[p] = make([]kafka.Record, 0, batch)
 		}
 		body := encode(user, ts, math.Float64frombits(uint64(word(16))), word(24), int32(binary.LittleEndian.Uint32(e[32:])))
-		recs[p] = append(recs[p], kafka.Record{Offset: next[p], Timestamp: ts, Value: body})
+		rec := kafka.Record{Offset: next[p], Timestamp: ts, Value: body}
+		s.judge.event(p, user, rec)
+		recs[p] = append(recs[p], rec)
 		next[p]++
 		if len(recs[p]) == batch {
 			offer(p)
