@@ -51,15 +51,13 @@ func Parse(t testing.TB, definition, schema []byte) *Group {
 
 // Options say how a shard runs.
 type Options struct {
-	Dir       string // of state and log
-	Online    *Online
-	Config    processor.Config       // Data is set to Dir
-	Cache     int64                  // of decoded entities, bytes
-	End       int64                  // the end offset of the partition: at a first start what lies before it is history
-	Now       func() time.Time       // the wall clock
-	Tap       func(*sink.Row)        // sees every row as it is made; may be nil
-	Resources func(c *state.Config)  // changes the store's limits; may be nil
-	Letters   func(r []kafka.Record) // takes dead letters; may be nil
+	Dir    string // of state and log
+	Online *Online
+	Config processor.Config // Data is set to Dir
+	Cache  int64            // of decoded entities, bytes
+	End    int64            // the end offset of the partition: at a first start what lies before it is history
+	Now    func() time.Time // the wall clock
+	Tap    func(*sink.Row)  // sees every row as it is made; may be nil
 }
 
 // Shard is a shard that runs, and its broker: it implements processor.Source and processor.Broker.
@@ -89,9 +87,6 @@ func Start(t testing.TB, g *Group, o Options) *Shard {
 	s.end.Store(o.End)
 	sc := state.Default()
 	sc.BlockCacheBytes, sc.MemTableBytes, sc.MemTablesBytes, sc.EntityCacheBytes = 8<<20, 1<<20, 8<<20, o.Cache
-	if o.Resources != nil {
-		o.Resources(&sc)
-	}
 	log := slog.New(slog.DiscardHandler)
 	s.res = state.NewResources(sc, log, nil)
 	o.Config.Data = o.Dir
@@ -252,13 +247,8 @@ func (s *Shard) Offsets(context.Context, kafka.TP) (start, end int64, err error)
 	return 0, s.end.Load(), nil
 }
 
-// DeadLetter implements processor.Broker.
-func (s *Shard) DeadLetter(_ context.Context, _ string, recs []kafka.Record) error {
-	if s.o.Letters != nil {
-		s.o.Letters(recs)
-	}
-	return nil
-}
+// DeadLetter implements processor.Broker: it takes them; Counts tells how many there were.
+func (s *Shard) DeadLetter(context.Context, string, []kafka.Record) error { return nil }
 
 // Commit implements processor.Broker.
 func (s *Shard) Commit(_ context.Context, _ kafka.TP, _ int64, metadata string) error {
