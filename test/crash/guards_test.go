@@ -60,8 +60,8 @@ var guards = []guard{
 		{"processor/recovery.go", "s.step.floor = max(s.step.floor, p.AsOf)", "_ = p.AsOf", 0},
 	}, "TestCrashes", "", "as-of goes back|last log row|available at|not in the log"},
 	{"parts are published behind the manifest", []edit{
-		{"processor/parts.go", "parquet.StagedName(p.Name), local(info.K+i)", "p.Name, local(info.K+i)", 0},
-	}, "TestCrashes", "7 upload", "no manifest has committed"},
+		{"processor/parts.go", "s.Bucket.PutFile(ctx, parquet.StagedName(p.Name),", "s.Bucket.PutFile(ctx, p.Name,", 0},
+	}, "TestCrashes", "8 commit: the manifest is about", "no manifest has committed"},
 	{"the segment is synced before the manifest", []edit{
 		{"processor/checkpoint.go", "s.seg.Sync()", "error(nil)", 0},
 		{"sink/bucket.go", "if err := f.Sync(); err != nil { // whoever", "if err := error(nil); err != nil { // whoever", 0},
