@@ -35,6 +35,21 @@ func purchases(t testing.TB, s *Schema, n int) [][]byte {
 	return bodies
 }
 
+// BenchmarkEncode writes a purchase with all of its fields.
+func BenchmarkEncode(b *testing.B) {
+	e := NewEncoder(mustRead(b, "../catalog/purchase.avsc"), 1)
+	fields := map[string]any{"event_id": "evt-100000000", "user_id": "user-123456", "product_id": "sku-12345", "category": "category-12", "amount": 12.5,
+		"quantity": 2, "currency": "EUR", "status": "completed", "event_time": time.UnixMilli(1767225600000), "embedding": make([]float32, 8)}
+	var buf []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		var err error
+		if buf, err = e.Encode(buf[:0], fields); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 type hambaPurchase struct {
 	EventID   string    `avro:"event_id"`
 	UserID    string    `avro:"user_id"`

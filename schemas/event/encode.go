@@ -6,47 +6,73 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/big"
+	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/freshet-dev/freshet/schemas"
+	"github.com/hamba/avro/v2"
 )
 
 // Encoder writes events of our own (the demo's, and those a user gives as CSV or JSON) in the Confluent wire format. It is read-only and may
 // be shared by goroutines.
 type Encoder struct {
 	schema *Schema
+	api    avro.API
 	header [headerBytes]byte
 }
 
-// NewEncoder returns an encoder of records of schema, a record, registered as id.
+// NewEncoder returns an encoder of records of schema, a record that [Parse] parsed, registered as id.
 func NewEncoder(schema *Schema, id int32) *Encoder {
-	e := &Encoder{schema: schema}
+	e := &Encoder{schema: schema, api: avroConfig.Freeze()}
 	binary.BigEndian.PutUint32(e.header[1:], uint32(id))
 	return e
 }
 
+// avroConfig writes arrays and maps as one block without its size in bytes. An API made of it may be used with one schema only: where a
+// named type occurs again, it keeps what it knows of it under the name alone, and would mix up types of other schemas.
+var avroConfig = avro.Config{DisableBlockSizeHeader: true, BlockLength: 1 << 30}
+
 // Encode appends one record to dst. fields holds a value for each field by name; nested records are maps too. A field that is left out
 // takes its default, or null where null is allowed. Values may be Go's or what encoding/json makes, and text is read as what the schema asks
 // for: numbers, true and false, decimals ("12.30"), dates (2006-01-02), instants (RFC 3339, or 2006-01-02 15:04:05 in UTC; a plain
-// number is in the schema's unit), UUIDs, fixed as hexadecimal. Empty text is null where null is allowed and text is not. Errors name the
-// field and the mend; dst is then returned as it came.
+// number is in the schema's unit), UUIDs, fixed as hexadecimal. Empty text is null where null is allowed and text is not. The entries of a map
+// are written in no fixed order. Errors name the field and the mend; dst is then returned as it came.
 func (e *Encoder) Encode(dst []byte, fields map[string]any) ([]byte, error) {
-	w := writer{b: append(dst, e.header[:]...)}
-	if err := w.value(e.schema.root, fields, e.schema.Name()); err != nil {
+	c := converter{path: append(make([]string, 0, 16), e.schema.Name())}
+	v, err := c.value(e.schema.root, fields)
+	if err != nil {
 		return dst, err
 	}
-	return w.b, nil
+	body, err := marshal(e.api, e.schema.root, v)
+	if err != nil {
+		return dst, err
+	}
+	return append(append(dst, e.header[:]...), body...), nil
 }
 
-// writer appends values. It is used up by an error.
-type writer struct {
-	b        []byte
-	defaults bool // values are defaults of a schema: bytes and fixed are text whose characters are bytes, a union is its first type that fits
+func marshal(api avro.API, n *node, native any) ([]byte, error) {
+	if n.avro == nil {
+		return nil, fmt.Errorf("encode %s: the schema is a foreign one; use Parse", n.text())
+	}
+	b, err := api.Marshal(n.avro, native)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", n.text(), err)
+	}
+	return b, nil
+}
+
+// converter turns values into those that hamba/avro encodes as n's type without a choice of its own: every field of a record is given, a
+// union is a map from the branch's name to its value, logical types are the numbers and bytes that lie below (hamba rounds dates before 1970
+// up, moves local times by this machine's zone, and wraps negative decimals around).
+type converter struct {
+	path     []string // to the value, for errors
+	defaults bool     // values are defaults of a schema: bytes and fixed are text whose characters are bytes, a union is its first type
 	depth    int
 	values   int // how many of them were defaults
 }
@@ -54,267 +80,224 @@ type writer struct {
 // maxDefaults bounds the values that defaults stand for in one event: records with defaults inside records with defaults multiply.
 const maxDefaults = 1 << 16
 
-// appendDefault appends the default of f.
-func appendDefault(dst []byte, f *field) ([]byte, error) {
-	w := writer{b: dst}
-	if err := w.defaultOf(f, f.name); err != nil {
-		return nil, err
-	}
-	return w.b, nil
+// nativeDefault is the default of f.
+func nativeDefault(f *field) (any, error) {
+	c := converter{path: []string{f.name}, defaults: true}
+	return c.value(f.typ, f.def)
 }
 
-func (w *writer) defaultOf(f *field, place string) error {
-	outer := w.defaults
-	w.defaults = true
-	err := w.value(f.typ, f.def, place)
-	w.defaults = outer
-	return err
+func (c *converter) errorf(format string, args ...any) error {
+	return fmt.Errorf("%s"+format, append([]any{strings.Join(c.path, "")}, args...)...)
 }
 
-func (w *writer) long(v int64) { w.b = binary.AppendVarint(w.b, v) }
+// at is value with further steps on the path.
+func (c *converter) at(n *node, v any, steps ...string) (any, error) {
+	from := len(c.path)
+	c.path = append(c.path, steps...)
+	v, err := c.value(n, v)
+	c.path = c.path[:from]
+	return v, err
+}
 
-func (w *writer) value(n *node, v any, place string) error {
-	if w.depth++; w.depth > maxSchemaDepth {
-		return fmt.Errorf("%s: values are nested more than %d deep", place, maxSchemaDepth)
+func (c *converter) value(n *node, v any) (any, error) {
+	if c.depth++; c.depth > maxSchemaDepth {
+		return nil, c.errorf(": values are nested more than %d deep", maxSchemaDepth)
 	}
-	if w.defaults {
-		if w.values++; w.values > maxDefaults {
-			return fmt.Errorf("%s: the default stands for more than %d values", place, maxDefaults)
+	if c.defaults {
+		if c.values++; c.values > maxDefaults {
+			return nil, c.errorf(": the default stands for more than %d values", maxDefaults)
 		}
 	}
-	defer func() { w.depth-- }()
+	defer func() { c.depth-- }()
 	switch n.kind {
 	case kRecord:
-		return w.record(n, v, place)
+		return c.record(n, v)
 	case kUnion:
-		return w.union(n, v, place)
+		return c.union(n, v)
 	case kArray:
-		return w.array(n, v, place)
+		return c.array(n, v)
 	case kMap:
-		return w.mapping(n, v, place)
+		return c.mapping(n, v)
 	}
-	if err := w.scalar(n, v); err != nil {
-		return fmt.Errorf("%s: %s is not %s: %w", place, show(v), article(n.text()), err)
+	native, err := c.scalar(n, v)
+	if err != nil {
+		return nil, c.errorf(": %s is not %s: %w", show(v), article(n.text()), err)
 	}
-	return nil
+	return native, nil
 }
 
-func (w *writer) record(n *node, v any, place string) error {
+func (c *converter) record(n *node, v any) (any, error) {
 	m, ok := v.(map[string]any)
 	if !ok {
-		return fmt.Errorf("%s: %s is not an object with the fields of %s", place, show(v), n.name)
+		return nil, c.errorf(": %s is not an object with the fields of %s", show(v), n.name)
 	}
-	known := 0
+	out, known := make(map[string]any, len(n.fields)), 0
 	for i := range n.fields {
 		f := &n.fields[i]
 		fv, ok := m[f.name]
-		var err error
-		switch here := place + "." + f.name; {
+		outer := c.defaults
+		switch {
 		case ok:
 			known++
-			err = w.value(f.typ, fv, here)
 		case f.has:
-			err = w.defaultOf(f, here)
-		case nullBranch(f.typ) >= 0:
-			w.null(f.typ)
-		default:
-			err = fmt.Errorf("%s is missing; give it a value, or a default in the schema", here)
+			fv, c.defaults = f.def, true
+		case !nullable(f.typ):
+			return nil, c.errorf(".%s is missing; give it a value, or a default in the schema", f.name)
 		}
-		if err != nil {
-			return err
+		var err error
+		out[f.name], err = c.at(f.typ, fv, ".", f.name)
+		if c.defaults = outer; err != nil {
+			return nil, err
 		}
 	}
 	if known < len(m) {
 		names := fieldNames(n)
-		for _, k := range sortedKeys(m) {
+		for _, k := range slices.Sorted(maps.Keys(m)) {
 			if !slices.Contains(names, k) {
-				return fmt.Errorf("%s has no field %q%s", place, k, didYouMean(k, names))
+				return nil, c.errorf(" has no field %q%s", k, didYouMean(k, names))
 			}
 		}
 	}
-	return nil
+	return out, nil
 }
 
-func nullBranch(n *node) int {
-	if n.kind == kNull {
-		return 0
+func nullable(n *node) bool { return n.kind == kNull || slices.ContainsFunc(n.branches, isNull) }
+
+func isNull(n *node) bool { return n.kind == kNull }
+
+func (c *converter) union(n *node, v any) (any, error) {
+	branches, only := n.branches, ""
+	if c.defaults {
+		branches, only = branches[:1], "; a default is of the union's first type"
 	}
-	return slices.IndexFunc(n.branches, func(b *node) bool { return b.kind == kNull })
-}
-
-func (w *writer) null(n *node) {
-	if n.kind == kUnion {
-		w.long(int64(nullBranch(n)))
-	}
-}
-
-func (w *writer) union(n *node, v any, place string) error {
-	null := nullBranch(n)
-	if s, ok := v.(string); v == nil || ok && s == "" && !w.defaults && !slices.ContainsFunc(n.branches, isText) {
-		if null >= 0 {
-			w.long(int64(null))
-			return nil
+	if s, ok := v.(string); v == nil || ok && s == "" && !c.defaults && !slices.ContainsFunc(branches, isText) {
+		if slices.ContainsFunc(branches, isNull) {
+			return map[string]any(nil), nil
 		}
-		return fmt.Errorf("%s: null is not among the union's types; give a value", place)
+		return nil, c.errorf(": null is not among the union's types; give a value%s", only)
 	}
 	var first error
-	from := len(w.b)
-	for i, b := range n.branches {
-		if b.kind == kNull {
+	for _, b := range branches {
+		if isNull(b) {
 			continue
 		}
-		w.long(int64(i))
-		err := w.value(b, v, place)
+		native, err := c.value(b, v)
 		if err == nil {
-			return nil
+			return map[string]any{b.avroName: native}, nil
 		}
-		w.b = w.b[:from]
 		if first == nil {
 			first = err
 		}
 	}
 	if first == nil {
-		first = fmt.Errorf("%s: %s is not null", place, show(v))
+		first = c.errorf(": %s is not null%s", show(v), only)
 	}
-	return first
+	return nil, first
 }
 
 func isText(n *node) bool { return n.kind == kString && n.logical == lNone || n.kind == kBytes }
 
-func (w *writer) array(n *node, v any, place string) error {
-	var length int
-	var at func(i int) any
-	switch v := v.(type) {
-	case []any:
-		length, at = len(v), func(i int) any { return v[i] }
+func (c *converter) array(n *node, v any) (any, error) {
+	switch l := v.(type) {
 	case []float32:
-		length, at = len(v), func(i int) any { return v[i] }
-	case []float64:
-		length, at = len(v), func(i int) any { return v[i] }
-	case []string:
-		length, at = len(v), func(i int) any { return v[i] }
+		if n.elem.kind == kFloat {
+			return l, nil
+		}
 	case string: // a cell of a CSV file
 		var list []any
-		d := json.NewDecoder(strings.NewReader(v))
+		d := json.NewDecoder(strings.NewReader(l))
 		d.UseNumber()
-		if w.defaults || d.Decode(&list) != nil {
-			return fmt.Errorf(`%s: %s is not a list; write it as [0.1, 0.2]`, place, show(v))
+		if c.defaults || d.Decode(&list) != nil {
+			return nil, c.errorf(`: %s is not a list; write it as [0.1, 0.2]`, show(v))
 		}
-		length, at = len(list), func(i int) any { return list[i] }
-	default:
-		return fmt.Errorf("%s: %s is not a list", place, show(v))
+		v = list
 	}
-	if length > 0 {
-		w.long(int64(length))
+	list := reflect.ValueOf(v)
+	if list.Kind() != reflect.Slice {
+		return nil, c.errorf(": %s is not a list", show(v))
 	}
-	for i := range length {
-		if err := w.value(n.elem, at(i), place+"["+strconv.Itoa(i)+"]"); err != nil {
-			return err
+	out := make([]any, list.Len())
+	for i := range out {
+		var err error
+		if out[i], err = c.at(n.elem, list.Index(i).Interface(), "[", strconv.Itoa(i), "]"); err != nil {
+			return nil, err
 		}
 	}
-	w.long(0)
-	return nil
+	return out, nil
 }
 
-func (w *writer) mapping(n *node, v any, place string) error {
+func (c *converter) mapping(n *node, v any) (any, error) {
 	m, ok := v.(map[string]any)
 	if !ok {
-		return fmt.Errorf("%s: %s is not an object", place, show(v))
+		return nil, c.errorf(": %s is not an object", show(v))
 	}
-	if len(m) > 0 {
-		w.long(int64(len(m)))
-	}
-	for _, k := range sortedKeys(m) {
-		w.bytes([]byte(k))
-		if err := w.value(n.elem, m[k], place+"."+k); err != nil {
-			return err
+	out := make(map[string]any, len(m))
+	for k, e := range m {
+		var err error
+		if out[k], err = c.at(n.elem, e, ".", k); err != nil {
+			return nil, err
 		}
 	}
-	w.long(0)
-	return nil
+	return out, nil
 }
 
-func (w *writer) bytes(b []byte) {
-	w.long(int64(len(b)))
-	w.b = append(w.b, b...)
-}
-
-func sortedKeys(m map[string]any) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// scalar appends a value that has no values inside. Its errors say only why it cannot.
-func (w *writer) scalar(n *node, v any) error {
+// scalar converts a value that has no values inside. Its errors say only why it cannot.
+func (c *converter) scalar(n *node, v any) (any, error) {
 	switch n.kind {
 	case kNull:
 		if v != nil {
-			return errors.New("only null is")
+			return nil, errors.New("only null is")
 		}
+		return struct{}{}, nil // hamba cannot take nil
 	case kBoolean:
-		return w.boolean(v)
+		return c.boolean(v)
 	case kInt, kLong:
-		i, err := w.integer(n, v)
-		if err != nil {
-			return err
+		i, err := c.integer(n, v)
+		switch {
+		case err != nil:
+			return nil, err
+		case n.kind == kInt && i != int64(int32(i)):
+			return nil, errors.New("it does not fit an int; declare long")
+		case n.kind == kInt:
+			return int32(i), nil
+		case n.logical == lTimeMicros:
+			return int(i), nil // hamba would divide an int64, as if it were a time.Duration
 		}
-		if n.kind == kInt && i != int64(int32(i)) {
-			return errors.New("it does not fit an int; declare long")
-		}
-		w.long(i)
+		return i, nil
 	case kFloat, kDouble:
-		f, err := w.float(v)
-		if err != nil {
-			return err
+		f, err := c.float(v)
+		if err != nil || n.kind == kDouble {
+			return f, err
 		}
-		if n.kind == kDouble {
-			w.b = binary.LittleEndian.AppendUint64(w.b, math.Float64bits(f))
-			break
+		if math.IsInf(float64(float32(f)), 0) && !math.IsInf(f, 0) {
+			return nil, errors.New("it does not fit a float; declare double")
 		}
-		if f32 := float32(f); math.IsInf(float64(f32), 0) && !math.IsInf(f, 0) {
-			return errors.New("it does not fit a float; declare double")
-		}
-		w.b = binary.LittleEndian.AppendUint32(w.b, math.Float32bits(float32(f)))
+		return float32(f), nil
 	case kEnum:
 		s, _ := v.(string)
-		i := slices.Index(n.symbols, s)
-		if i < 0 {
-			return fmt.Errorf("there is no such symbol%s", didYouMean(s, n.symbols))
+		if !slices.Contains(n.symbols, s) {
+			return nil, fmt.Errorf("there is no such symbol%s", didYouMean(s, n.symbols))
 		}
-		w.long(int64(i))
+		return s, nil
 	case kString:
-		return w.text(n, v)
-	default:
-		return w.binary(n, v)
+		return c.text(n, v)
 	}
-	return nil
+	return c.binary(n, v)
 }
 
-func (w *writer) boolean(v any) error {
-	if s, ok := v.(string); ok && !w.defaults {
-		b, err := strconv.ParseBool(s)
-		if err != nil {
-			return errors.New("write true or false")
+func (c *converter) boolean(v any) (any, error) {
+	switch v := v.(type) {
+	case bool:
+		return v, nil
+	case string:
+		if b, err := strconv.ParseBool(v); err == nil && !c.defaults {
+			return b, nil
 		}
-		v = b
 	}
-	b, ok := v.(bool)
-	if !ok {
-		return errors.New("write true or false")
-	}
-	if b {
-		w.b = append(w.b, 1)
-	} else {
-		w.b = append(w.b, 0)
-	}
-	return nil
+	return nil, errors.New("write true or false")
 }
 
-func (w *writer) text(n *node, v any) error {
+func (c *converter) text(n *node, v any) (any, error) {
 	var s string
 	switch v := v.(type) {
 	case string:
@@ -322,32 +305,25 @@ func (w *writer) text(n *node, v any) error {
 	case []byte:
 		s = string(v)
 	case json.Number:
-		if w.defaults {
-			return errors.New("put it in quotes")
+		if c.defaults {
+			return nil, errors.New("put it in quotes")
 		}
 		s = string(v) // ids are often numbers in JSON
 	default:
-		return errors.New("give text")
+		return nil, errors.New("give text")
 	}
 	if n.logical == lUUID {
-		var u [16]byte
-		if !parseUUID(u[:], []byte(s)) {
-			return errors.New("write it as 123e4567-e89b-12d3-a456-426614174000")
-		}
+		_, err := uuidBytes(s)
+		return s, err
 	}
-	w.bytes([]byte(s))
-	return nil
+	return s, nil
 }
 
 // integer is the number that stands for v in n's unit.
-func (w *writer) integer(n *node, v any) (int64, error) {
+func (c *converter) integer(n *node, v any) (int64, error) {
 	switch v := v.(type) {
-	case int:
-		return int64(v), nil
-	case int32:
-		return int64(v), nil
-	case int64:
-		return v, nil
+	case int, int32, int64:
+		return reflect.ValueOf(v).Int(), nil
 	case time.Time:
 		return instant(n, v)
 	case float64:
@@ -358,7 +334,7 @@ func (w *writer) integer(n *node, v any) (int64, error) {
 	case json.Number:
 		return wholeNumber(string(v))
 	case string:
-		if w.defaults {
+		if c.defaults {
 			return 0, errors.New("write it without quotes")
 		}
 		if i, err := strconv.ParseInt(v, 10, 64); err == nil {
@@ -406,22 +382,16 @@ func instant(n *node, t time.Time) (int64, error) {
 	return t.UnixNano(), nil
 }
 
-func (w *writer) float(v any) (float64, error) {
+func (c *converter) float(v any) (float64, error) {
 	switch v := v.(type) {
-	case float64:
-		return v, nil
-	case float32:
-		return float64(v), nil
-	case int:
-		return float64(v), nil
-	case int32:
-		return float64(v), nil
-	case int64:
-		return float64(v), nil
+	case float32, float64:
+		return reflect.ValueOf(v).Float(), nil
+	case int, int32, int64:
+		return float64(reflect.ValueOf(v).Int()), nil
 	case json.Number:
 		return parseFloat(string(v))
 	case string:
-		if !w.defaults {
+		if !c.defaults {
 			return parseFloat(v)
 		}
 	}
@@ -436,31 +406,25 @@ func parseFloat(s string) (float64, error) {
 	return f, nil
 }
 
-// binary appends bytes and fixed.
-func (w *writer) binary(n *node, v any) error {
-	var b []byte
-	var err error
-	switch {
-	case n.logical == lDecimal && !w.defaults:
-		b, err = decimalBytes(n, v)
-	default:
-		b, err = w.rawBytes(n, v)
+// binary converts bytes and fixed.
+func (c *converter) binary(n *node, v any) (any, error) {
+	convert := c.rawBytes
+	if n.logical == lDecimal && !c.defaults {
+		convert = decimalBytes
 	}
-	if err != nil {
-		return err
-	}
-	if n.kind == kBytes {
-		w.bytes(b)
-		return nil
+	b, err := convert(n, v)
+	if err != nil || n.kind == kBytes {
+		return b, err
 	}
 	if len(b) != n.size {
-		return fmt.Errorf("it has %d bytes; the fixed has %d", len(b), n.size)
+		return nil, fmt.Errorf("it has %d bytes; the fixed has %d", len(b), n.size)
 	}
-	w.b = append(w.b, b...)
-	return nil
+	array := reflect.New(reflect.ArrayOf(n.size, reflect.TypeFor[byte]())).Elem()
+	reflect.Copy(array, reflect.ValueOf(b))
+	return array.Interface(), nil
 }
 
-func (w *writer) rawBytes(n *node, v any) ([]byte, error) {
+func (c *converter) rawBytes(n *node, v any) ([]byte, error) {
 	if b, ok := v.([]byte); ok {
 		return b, nil
 	}
@@ -468,7 +432,7 @@ func (w *writer) rawBytes(n *node, v any) ([]byte, error) {
 	switch {
 	case !ok:
 		return nil, errors.New("give text")
-	case w.defaults:
+	case c.defaults:
 		b := make([]byte, 0, len(s))
 		for _, c := range s {
 			if c > 255 {
@@ -478,11 +442,7 @@ func (w *writer) rawBytes(n *node, v any) ([]byte, error) {
 		}
 		return b, nil
 	case n.logical == lUUID:
-		u := make([]byte, 16)
-		if !parseUUID(u, []byte(s)) {
-			return nil, errors.New("write it as 123e4567-e89b-12d3-a456-426614174000")
-		}
-		return u, nil
+		return uuidBytes(s)
 	case n.kind == kFixed:
 		b, err := hex.DecodeString(s)
 		if err != nil {
@@ -493,83 +453,62 @@ func (w *writer) rawBytes(n *node, v any) ([]byte, error) {
 	return []byte(s), nil
 }
 
+func uuidBytes(s string) ([]byte, error) {
+	u := make([]byte, 16)
+	if !parseUUID(u, []byte(s)) {
+		return nil, errors.New("write it as 123e4567-e89b-12d3-a456-426614174000")
+	}
+	return u, nil
+}
+
 // decimalBytes is the two's complement of the decimal v with n's scale: as long as it must be, or n's size.
 func decimalBytes(n *node, v any) ([]byte, error) {
-	var s string
-	switch v := v.(type) {
-	case []byte:
-		return v, nil
-	case string:
-		s = v
-	case json.Number:
-		s = string(v)
-	case int:
-		s = strconv.Itoa(v)
-	case int64:
-		s = strconv.FormatInt(v, 10)
-	case float64:
-		s = strconv.FormatFloat(v, 'f', -1, 64)
-	default:
-		return nil, errors.New("give a number such as 12.30")
+	if b, ok := v.([]byte); ok {
+		return b, nil
 	}
-	unscaled, err := parseDecimal(s, n.scale)
+	unscaled, err := parseDecimal(fmt.Sprint(v), n.scale)
 	if err != nil {
 		return nil, err
 	}
-	size := n.size
-	if n.kind == kBytes {
-		size = 1
-		for unscaled.Cmp(new(big.Int).Lsh(big.NewInt(1), uint(8*size-1))) >= 0 || unscaled.Cmp(new(big.Int).Neg(new(big.Int).Lsh(big.NewInt(1), uint(8*size-1)))) < 0 {
-			size++
-		}
+	magnitude := unscaled
+	if unscaled.Sign() < 0 {
+		magnitude = new(big.Int).Not(unscaled)
 	}
-	half := new(big.Int).Lsh(big.NewInt(1), uint(max(8*size-1, 0)))
-	if unscaled.Cmp(half) >= 0 || unscaled.Cmp(new(big.Int).Neg(half)) < 0 {
+	size, need := n.size, magnitude.BitLen()/8+1
+	if n.kind == kBytes {
+		size = need
+	}
+	if need > size {
 		return nil, fmt.Errorf("it does not fit the fixed of %d bytes", size)
 	}
 	if unscaled.Sign() < 0 {
-		unscaled.Add(unscaled, half.Lsh(half, 1))
+		unscaled.Add(unscaled, new(big.Int).Lsh(big.NewInt(1), uint(8*size)))
 	}
 	return unscaled.FillBytes(make([]byte, size)), nil
 }
 
+var decimalText = regexp.MustCompile(`^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d\d?)?$`)
+
 // parseDecimal is the integer that s × 10^scale is; s has at most scale digits after the point, and 38 in all.
 func parseDecimal(s string, scale int) (*big.Int, error) {
-	mantissa, exponent, hasExponent := strings.Cut(strings.ToLower(s), "e")
-	e := 0
-	if hasExponent {
-		var err error
-		if e, err = strconv.Atoi(exponent); err != nil || e > 100 || e < -100 {
-			return nil, errors.New("give a number such as 12.30")
-		}
-	}
-	whole, fraction, _ := strings.Cut(mantissa, ".")
-	digits := whole + fraction
-	if len(digits) > 200 || strings.Contains(digits, "_") {
+	if len(s) > 200 || !decimalText.MatchString(s) {
 		return nil, errors.New("give a number such as 12.30")
 	}
-	v, ok := new(big.Int).SetString(digits, 10)
-	if !ok || strings.ContainsAny(fraction, "+-") {
-		return nil, errors.New("give a number such as 12.30")
-	}
-	shift := scale - len(fraction) + e
-	power := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(max(shift, -shift))), nil)
-	if shift >= 0 {
-		v.Mul(v, power)
-	} else if _, rest := v.QuoRem(v, power, new(big.Int)); rest.Sign() != 0 {
+	v, _ := new(big.Rat).SetString(s)
+	if v.Mul(v, new(big.Rat).SetInt(powerOf10(scale))); !v.IsInt() {
 		return nil, fmt.Errorf("it has more than %d digits after the point; round it, or raise the schema's scale", scale)
 	}
-	if new(big.Int).Abs(v).Cmp(new(big.Int).Exp(big.NewInt(10), big.NewInt(38), nil)) >= 0 {
+	if v.Num().CmpAbs(powerOf10(38)) >= 0 {
 		return nil, errors.New("decimals have at most 38 digits")
 	}
-	return v, nil
+	return v.Num(), nil
 }
+
+func powerOf10(n int) *big.Int { return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(n)), nil) }
 
 // show is v for an error.
 func show(v any) string {
 	switch v := v.(type) {
-	case nil:
-		return "null"
 	case string:
 		if len(v) > 80 {
 			v = v[:80] + "…"
@@ -579,10 +518,6 @@ func show(v any) string {
 		return fmt.Sprintf("a value of %d bytes", len(v))
 	case time.Time:
 		return v.Format(time.RFC3339Nano)
-	case schemas.Value:
-		return fmt.Sprintf("a value of kind %d", v.Kind)
-	case float64, float32, int, int32, int64, bool:
-		return fmt.Sprint(v)
 	}
 	return jsonText(v)
 }

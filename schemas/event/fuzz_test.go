@@ -20,7 +20,7 @@ func fuzzPairs(t testing.TB) (pairs [][2]*Schema) {
 		{all(), all()},
 		{all(), record()}, // everything is skipped
 		{record(`v {"type": "array", "items": ["null", "int", {"type": "array", "items": "null"}]}`, `w ["int", "string", "null"]`, "x "+enumAB, `i "int"`, `j "int"`),
-			record("v "+floats, `w ["null", "double"]`, "x "+enumDef, `i "double"`, "j "+micros, `new ["null", "string"], "default": "q"`)},
+			record("v "+floats, `w ["null", "double"]`, "x "+enumDef, `i "double"`, "j "+micros, `new ["string", "null"], "default": "q"`)},
 		{self, self},
 	} {
 		pairs = append(pairs, [2]*Schema{mustParse(t, p[0]), mustParse(t, p[1])})

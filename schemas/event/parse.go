@@ -8,6 +8,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"github.com/hamba/avro/v2"
 )
 
 // parser turns decoded JSON into nodes. It lives for one schema and those it refers to.
@@ -41,6 +43,9 @@ func parse(text []byte, strict bool, refs []*Schema) (*Schema, error) {
 	}
 	if strict {
 		if err := p.checkDefaults(); err != nil {
+			return nil, err
+		}
+		if err := bindLibrary(text, root); err != nil {
 			return nil, err
 		}
 	}
@@ -370,13 +375,58 @@ func (p *parser) checkDefaults() error {
 	for _, n := range p.own {
 		for i := range n.fields {
 			if f := &n.fields[i]; f.has {
-				if _, err := appendDefault(nil, f); err != nil {
+				if _, err := nativeDefault(f); err != nil {
 					return fmt.Errorf("%s.%s: the default %s does not fit: %w", n.name, f.name, jsonText(f.def), err)
 				}
 			}
 		}
 	}
 	return nil
+}
+
+// bindLibrary has hamba/avro parse the text too, after all that bounds it, and gives each type of root hamba's schema of it, to encode with.
+func bindLibrary(text []byte, root *node) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the Avro library cannot parse the schema (%v); give its records simpler defaults", r)
+		}
+	}()
+	s, err := avro.ParseBytesWithCache(text, "", &avro.SchemaCache{})
+	if err != nil {
+		return fmt.Errorf("the Avro library refuses the schema: %w", err)
+	}
+	root.bind(s)
+	return nil
+}
+
+func (n *node) bind(s avro.Schema) {
+	if ref, ok := s.(*avro.RefSchema); ok {
+		s = ref.Schema()
+	}
+	if n.avro != nil {
+		return
+	}
+	n.avro, n.avroName = s, string(s.Type())
+	if l, ok := s.(avro.LogicalTypeSchema); ok && l.Logical() != nil {
+		n.avroName += "." + string(l.Logical().Type())
+	}
+	if named, ok := s.(avro.NamedSchema); ok {
+		n.avroName = named.FullName()
+	}
+	switch s := s.(type) {
+	case *avro.RecordSchema:
+		for i, f := range s.Fields() {
+			n.fields[i].typ.bind(f.Type())
+		}
+	case *avro.ArraySchema:
+		n.elem.bind(s.Items())
+	case *avro.MapSchema:
+		n.elem.bind(s.Values())
+	case *avro.UnionSchema:
+		for i, b := range s.Types() {
+			n.branches[i].bind(b)
+		}
+	}
 }
 
 func qualify(name, ns string) string {

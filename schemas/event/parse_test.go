@@ -51,6 +51,10 @@ func TestParseErrors(t *testing.T) {
 		{"default", field(`{"name": "v", "type": "int", "default": "1"}`), `t.R.v: the default "1" does not fit: v: "1" is not an int: write it without quotes`},
 		{"default null", field(`{"name": "v", "type": "int", "default": null}`), `t.R.v: the default null does not fit`},
 		{"default bytes", field(`{"name": "v", "type": "bytes", "default": "€"}`), "U+0000 to U+00FF"},
+		{"default of a union", record(`v ["null", "int"], "default": 7`), "t.R.v: the default 7 does not fit: v: 7 is not null; a default is of the union's first type"},
+		{"default null of a union", record(`v ["int", "null"], "default": null`), "v: null is not among the union's types; give a value; a default is of the union's first type"},
+		{"order", field(`{"name": "v", "type": "int", "order": "up"}`), `the Avro library refuses the schema: avro: field "v" order "up" is invalid`},
+		{"default of the record itself", field(`{"name": "v", "type": {"type": "array", "items": "R"}, "default": [{"v": []}]}`), "give its records simpler defaults"},
 		{"default without end", `{"type": "record", "name": "R", "fields": [{"name": "v", "type": "R", "default": {}}]}`, "nested more than 64 deep"},
 		{"default that doubles", doubling, "the default stands for more than 65536 values"},
 	} {

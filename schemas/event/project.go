@@ -25,7 +25,8 @@ type Projection struct {
 }
 
 // Project compiles how records of writer are read as the columns of reader at paths. The whole reader must be resolvable, not only the
-// columns, so that whether a record can be read does not depend on who else wants which columns. Errors name the reader's field and the mend.
+// columns, so that whether a record can be read does not depend on who else wants which columns. A reader with defaults for what the writer lacks
+// must be one of our own, from Parse. Errors name the reader's field and the mend.
 func Project(writer, reader *Schema, paths []string) (*Projection, error) {
 	root := &want{column: -1}
 	for i, path := range paths {
@@ -291,9 +292,13 @@ func (c *compiler) readRecord(w, r *node, wt *want) error {
 // defaults emits the default of a field that the writer does not have. It is encoded, and decoded by a program of its own, so that a
 // default means what the same value written by a producer would.
 func (c *compiler) defaults(rf *field, wt *want) error {
-	body, err := appendDefault(nil, rf)
+	v, err := nativeDefault(rf)
 	if err != nil {
 		return fmt.Errorf("%s: the default %s does not fit: %w", rf.name, jsonText(rf.def), err)
+	}
+	body, err := marshal(avroConfig.Freeze(), rf.typ, v)
+	if err != nil {
+		return fmt.Errorf("the default of %s: %w", rf.name, err)
 	}
 	inner := &compiler{resolver: c.resolver, p: &Projection{columns: c.p.columns}, numbers: map[subKey]int32{}, place: rf.name}
 	p, err := inner.compile(rf.typ, rf.typ, wt)

@@ -99,7 +99,7 @@ func (v *resolver) record(w, r *node, place string) error {
 				return fmt.Errorf("%s: the writer's %s has no such field%s; give it a default in the reader's schema, or an alias",
 					here, w.name, didYouMean(rf.name, fieldNames(w)))
 			}
-			if _, err := appendDefault(nil, rf); err != nil {
+			if _, err := nativeDefault(rf); err != nil {
 				return fmt.Errorf("%s: the default %s does not fit: %w", here, jsonText(rf.def), err)
 			}
 			continue

@@ -175,7 +175,7 @@ func TestResolveRecords(t *testing.T) {
 		{"default double", record(), def(`"double"`, `1`), nil, "v", "double 1 3ff0000000000000"},
 		{"default floats", record(), def(floats, `[1, -0.0]`), nil, "v", "kind 9 0000803f00000000"},
 		{"default null", record(), def(`["null", "int"]`, `null`), nil, "v", "null"},
-		{"default of a later branch", record(), def(`["null", "int"]`, `7`), nil, "v", "int 7"},
+		{"default of a union", record(), def(`["int", "null"]`, `7`), nil, "v", "int 7"},
 		{"default enum", record(), def(enumAB, `"B"`), nil, "v", `string "B"`},
 		{"default uuid", record(), def(uuid, `"123e4567-e89b-12d3-a456-426614174000"`), nil, "v", "kind 7 123e4567e89b12d3a456426614174000"},
 		{"default record", record(), def(address, `{"city": "Bern"}`), nil, "v.city v.zip", `string "Bern", null`},

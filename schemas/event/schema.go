@@ -7,6 +7,8 @@ package event
 
 import (
 	"strings"
+
+	"github.com/hamba/avro/v2"
 )
 
 // Limits of a schema's text. A schema beyond one is refused.
@@ -85,16 +87,18 @@ func (l logical) perMilli() int64 {
 type node struct {
 	kind     kind
 	logical  logical
-	scale    int      // decimal
-	size     int      // fixed
-	name     string   // full name: record, enum, fixed
-	aliases  []string // full names
-	refs     int      // record: how often the schema names it, the definition included. A recursive one has at least 2
-	symbols  []string // enum
-	fallback int      // enum: index of the default symbol, or −1
-	fields   []field  // record
-	elem     *node    // array, map
-	branches []*node  // union
+	scale    int         // decimal
+	size     int         // fixed
+	name     string      // full name: record, enum, fixed
+	aliases  []string    // full names
+	refs     int         // record: how often the schema names it, the definition included. A recursive one has at least 2
+	symbols  []string    // enum
+	fallback int         // enum: index of the default symbol, or −1
+	fields   []field     // record
+	elem     *node       // array, map
+	branches []*node     // union
+	avro     avro.Schema // hamba's, to encode with; nil of a foreign schema
+	avroName string      // by which hamba knows it as a branch of a union
 }
 
 type field struct {
@@ -133,8 +137,9 @@ type Schema struct {
 }
 
 // Parse parses the JSON text of one of our own schemas (at most 1 MiB, types nested at most 64 deep). It is strict: what the Avro
-// specification allows a parser to overlook (a bad name, a default of the wrong type, a logical type on the wrong base) is an error. Errors
-// name the place in the schema, as dotted names from the outermost record, and the mend.
+// specification allows a parser to overlook (a bad name, a default of the wrong type, a logical type on the wrong base) is an error, and so
+// is what hamba/avro, which encodes with it, refuses. Errors name the place in the schema, as dotted names from the outermost record, and
+// the mend.
 func Parse(text []byte) (*Schema, error) { return parse(text, true, nil) }
 
 // ParseWriter parses the schema of a foreign producer. It accepts whatever does not keep its bytes from being read: odd names, bad
