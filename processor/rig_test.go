@@ -135,15 +135,13 @@ type rig struct {
 	offset atomic.Int64 // ms added to the wall clock
 	tp     kafka.TP
 
-	mu     sync.Mutex
-	recs   []kafka.Record
-	start  int64
-	g      *Group
-	added  map[kafka.TP]bool
-	batch  int
-	slow   time.Duration
-	maxEnd int64
-	kill   context.CancelFunc
+	mu    sync.Mutex
+	recs  []kafka.Record
+	g     *Group
+	added map[kafka.TP]bool
+	batch int
+	slow  time.Duration
+	kill  context.CancelFunc
 }
 
 func (r *rig) Add(tp kafka.TP, off int64) {

@@ -350,10 +350,11 @@ func (s *Step) fill(e *entity, cause sink.Cause) {
 // arm sees to it that a timer stands at or before the instant at which something of the entity is due. An earlier one may stay: it is
 // lazy, and looks when it fires.
 func (s *Step) arm(e *entity) error {
-	kind, at := decayTimer, e.Due
+	var kind uint8
+	var at int64
 	switch {
 	case e.Due != sink.Never:
-		at = ceilTo(e.Due, s.plan.Tick)
+		kind, at = decayTimer, ceilTo(e.Due, s.plan.Tick)
 	case e.Newest() >= 0:
 		kind, at = cleanupTimer, e.Newest()+s.plan.Horizon
 	default:

@@ -16,8 +16,6 @@ type scratch struct {
 	oldest   []int64     // per filter + 1: time of the oldest event that passed
 	texts    []uint32    // references in the order of their first appearance in a block
 	life     lifeScratch
-	sum      agg.Sum
-	squares  agg.Squares
 	buf, key []byte
 }
 

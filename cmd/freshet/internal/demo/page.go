@@ -23,7 +23,6 @@ type view struct {
 	recent  *recent
 	parts   int
 	bytes   int64 // of the parts
-	shards  string
 	watch   *watcher
 	style   func(style, text string) string
 }
