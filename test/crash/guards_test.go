@@ -35,6 +35,7 @@ type edit struct {
 var guards = []guard{
 	{"a manifest is created only where there is none", []edit{
 		{"sink/parquet/manifest.go", "err := b.PutIfAbsent(ctx, name, data)", "_ = b.Delete(ctx, name)\n\terr := b.PutIfAbsent(ctx, name, data)", 0},
+		{"sink/parquet/manifest.go", "if len(later) > 0 {", "if false {", 0}, // the same guard, for numbers that were pruned
 	}, "TestTwoOwners", "", "parts do not tile|Redis differs|not in the log|last log row|manifest|part|segment"},
 	{"a checkpoint waits until rows are acknowledged", []edit{
 		{"processor/checkpoint.go", "if ok, err := s.pipe.idle(ctx, wait); err != nil || !ok {", "if _, err := s.pipe.idle(ctx, 0); err != nil {", 0},

@@ -52,10 +52,3 @@ func twoOwners(t testing.TB, rng *rand.Rand) error {
 	}
 	return w.judge(ctx, mem, []string{"/a", "/b"}, a, b)
 }
-
-// cut says whether the group's coordinator hears a client.
-func (w *world) cut(client string, off bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.cutOff[client] = off
-}

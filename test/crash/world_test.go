@@ -214,10 +214,11 @@ func (w *world) endOf(name string) step {
 	return ""
 }
 
-// refuses decides on a request to the broker.
+// refuses decides on a request to the broker. One of a group's that its coordinator is not to hear is kept back: an error would tell the
+// client at once what it is not to know.
 func (w *world) refuses(client string, key int16) bool {
 	w.mu.Lock()
-	l, cutOff := w.members[client], w.cutOff[client]
+	l := w.members[client]
 	w.mu.Unlock()
 	if l == nil {
 		return false
@@ -225,7 +226,23 @@ func (w *world) refuses(client string, key int16) bool {
 	if key == offsetCommit && l.reach(tellOffset) {
 		return true
 	}
-	return cutOff && key >= 8 && key <= 14 // the group's requests
+	for key >= 8 && key <= 14 && w.isCut(client) && !l.disk.dead.Load() {
+		time.Sleep(10 * time.Millisecond)
+	}
+	return false
+}
+
+// cut says whether the group's coordinator hears a client.
+func (w *world) cut(client string, off bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cutOff[client] = off
+}
+
+func (w *world) isCut(client string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.cutOff[client]
 }
 
 // load is events without end, until it is stopped.
