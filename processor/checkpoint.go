@@ -234,6 +234,7 @@ func (s *Shard) publish(ctx context.Context, m *parquet.Manifest, dir string, cl
 		return err
 	}
 	s.segs.pending = m
+	s.tellOffset(ctx, m)
 	return s.FS.RemoveAll(dir)
 }
 
@@ -270,7 +271,7 @@ func (s *Shard) stateName(f parquet.StateFile) string {
 	return path.Join("state", s.id, "files", f.SHA256)
 }
 
-// committed is what follows the commit: parts get the names that readers glob, the position is told, and what no manifest needs goes.
+// committed is what follows the commit: parts get the names that readers glob, and what no manifest needs goes.
 // All of it is idempotent and is done again in recovery.
 func (s *Shard) committed(ctx context.Context) error {
 	old, m := s.manifest, s.segs.pending
@@ -290,10 +291,16 @@ func (s *Shard) committed(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.Broker.Commit(ctx, s.tp, m.Position, fmt.Sprintf("%s:%d", m.Store, m.Seq)); err != nil {
-		s.log.Debug("commit the group offset", "err", err) // advice for lag tools only
-	}
 	return nil
+}
+
+// tellOffset tells lag tools the position. It is called beside the owner, which a coordinator that does not answer must not hold up.
+func (s *Shard) tellOffset(ctx context.Context, m *parquet.Manifest) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if err := s.Broker.Commit(ctx, s.tp, m.Position, fmt.Sprintf("%s:%d", m.Store, m.Seq)); err != nil {
+		s.log.Debug("commit the group offset", "err", err) // advice only
+	}
 }
 
 // collect deletes the state files that only the manifest before the last needed.
@@ -323,8 +330,9 @@ func (s *Shard) tell(ctx context.Context) error {
 		p.Position, p.AsOf = max(v.Offset+1, s.manifest.Position), max(v.AsOf, p.AsOf, s.step.floor)
 	}
 	p.Wall, p.Generation, p.Seq, p.Store = s.Now().UnixMilli(), s.step.meta.Generation, s.manifest.Seq, s.manifest.Store
+	p.After = s.refill.told.Wall
 	switch err := s.online.WriteProgress(ctx, p); {
-	case errors.Is(err, redis.ErrFenced):
+	case errors.Is(err, redis.ErrFenced), errors.Is(err, redis.ErrLost):
 		return err
 	case err == nil:
 		s.refill.told = p

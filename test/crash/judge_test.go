@@ -401,7 +401,11 @@ func (j *judge) laws(g *group, entity string, rows []logRow) {
 		return
 	}
 	last := rows[len(rows)-1]
-	if v := string(last.version.AppendText(nil)); v != hash["_v"] || last.values != hashText(hash) {
+	v := string(last.version.AppendText(nil))
+	if j.w.zombies && v < hash["_v"] {
+		v = hash["_v"] // a former owner that goes on makes a decay row at another offset, of the same values, which are in no log
+	}
+	if v != hash["_v"] || last.values != hashText(hash) {
 		j.blame("Redis is not the last log row", "%s: %s %q in Redis, %s %q in the log", key, hash["_v"], hashText(hash), v, last.values)
 	}
 }

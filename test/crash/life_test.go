@@ -186,7 +186,7 @@ func (l *life) complain() error {
 	defer l.troubles.mu.Unlock()
 	var errs []error
 	for _, text := range l.troubles.list {
-		if strings.Contains(text, parquet.ErrFenced.Error()) {
+		if strings.Contains(text, parquet.ErrFenced.Error()) || strings.Contains(text, redis.ErrFenced.Error()) {
 			continue // another owner came: that is how it is told
 		}
 		errs = append(errs, errors.New(text))

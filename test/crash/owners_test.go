@@ -22,6 +22,8 @@ func TestTwoOwners(t *testing.T) {
 func twoOwners(t testing.TB, rng *rand.Rand) error {
 	w := newWorld(t)
 	w.hiccups.every.Store(397)
+	w.zombies = true
+	w.progress = 3 * time.Second // it would tell the former owner that there is another
 	if err := w.past(rand.New(rand.NewPCG(rng.Uint64(), 1)), 300); err != nil {
 		return fmt.Errorf("publish the past: %w", err)
 	}

@@ -95,6 +95,8 @@ type world struct {
 	out      *kafka.Producer
 	lives    sync.WaitGroup
 	hiccups
+	progress time.Duration // between two writes of a shard's progress hash
+	zombies  bool          // owners go on that have lost their partitions
 
 	mu      sync.Mutex
 	members map[string]*life // by client id; guarded by mu
@@ -122,7 +124,7 @@ func (g *group) nothing() []oracle.Value {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, redis: miniredis.RunT(t), members: map[string]*life{}, cutOff: map[string]bool{}}
+	w := &world{t: t, progress: 20 * time.Millisecond, redis: miniredis.RunT(t), members: map[string]*life{}, cutOff: map[string]bool{}}
 	w.exchange = newExchange(w.refuses)
 	all := append([]string{"purchases.dlq", "sessions.dlq"}, topics...)
 	var err error
@@ -174,7 +176,7 @@ func (w *world) plans() []*feature.Plan {
 // config makes all that takes its time take little of it.
 func (w *world) config(data string) processor.Config {
 	c := processor.Default()
-	c.Data, c.CheckpointEvery, c.PartMaxAge, c.ProgressEvery = data, 100*time.Millisecond, 250*time.Millisecond, 20*time.Millisecond
+	c.Data, c.CheckpointEvery, c.PartMaxAge, c.ProgressEvery = data, 100*time.Millisecond, 250*time.Millisecond, w.progress
 	c.QueueBytes, c.PipelineRows, c.DrainLimit, c.SweepEvery = 64<<10, 64, 3*time.Second, 5*time.Second
 	return c
 }
