@@ -2,6 +2,7 @@ package processor
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/freshet-dev/freshet/sink"
@@ -14,7 +15,7 @@ type refill struct {
 	active    bool
 	from      []byte
 	nextSweep time.Time
-	nextLook  time.Time // and then tell: looking comes first, or the new progress would hide that the old one was lost
+	nextLook  time.Time
 	runIDs    map[string]string
 	told      redis.Progress // the progress last written
 }
@@ -26,13 +27,19 @@ func (s *Shard) refillSome(ctx context.Context) error {
 	r, now := &s.refill, s.Now()
 	if now.After(r.nextLook) && !s.pipe.troubled.Load() {
 		r.nextLook = now.Add(s.Config.ProgressEvery)
-		if why := s.lost(ctx); why != "" {
+		why := s.restarted(ctx)
+		err := s.tell(ctx)
+		if errors.Is(err, redis.ErrLost) {
+			why, err = err.Error(), nil
+			r.told = redis.Progress{} // the next is written whatever is there
+		}
+		if err != nil {
+			return err
+		}
+		if why != "" {
 			s.log.Warn("redis lost data: writing every entity again from the state", "why", why)
 			s.m.refills.Inc()
 			r.active, r.from = true, nil
-		}
-		if err := s.tell(ctx); err != nil {
-			return err
 		}
 	}
 	if r.nextSweep.IsZero() {
@@ -55,26 +62,14 @@ func (s *Shard) refillSome(ctx context.Context) error {
 	return nil
 }
 
-// lost says why the online store is believed to have lost data; empty if it is not, or does not answer.
-func (s *Shard) lost(ctx context.Context) string {
+// restarted says which node of the online store is not the process it was; empty if none, or if it does not answer. The progress hash
+// tells the rest.
+func (s *Shard) restarted(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	p, ok, err := s.online.ReadProgress(ctx)
-	if err != nil {
-		return ""
-	}
-	told := s.refill.told
-	switch {
-	case told.Store == "":
-		return ""
-	case !ok:
-		return "its progress hash is gone"
-	case p.Store == told.Store && p.Position < told.Position:
-		return "its progress hash went back"
-	}
 	ids, err := s.RunIDs(ctx)
 	if err != nil {
-		return "" // asked again in a moment; the hash has told its part
+		return "" // asked again in a moment
 	}
 	old := s.refill.runIDs
 	s.refill.runIDs = ids

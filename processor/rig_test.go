@@ -104,6 +104,10 @@ func (f *fakeOnline) WriteProgress(ctx context.Context, p redis.Progress) error 
 	if o := f.prog; o != nil && (o.Generation > p.Generation || o.Generation == p.Generation && o.Seq > p.Seq) {
 		return redis.ErrFenced
 	}
+	if p.After > 0 && (f.prog == nil || f.prog.Wall < p.After) {
+		return redis.ErrLost
+	}
+	p.After = 0
 	f.prog = &p
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/freshet-dev/freshet/schemas/feature"
 	"github.com/freshet-dev/freshet/sink"
 	"github.com/freshet-dev/freshet/sink/parquet"
+	"github.com/freshet-dev/freshet/sink/redis"
 	"github.com/freshet-dev/freshet/state"
 	"github.com/freshet-dev/freshet/state/window"
 )
@@ -351,7 +352,9 @@ func (s *Shard) leave(ctx context.Context) error {
 		return nil
 	}
 	if s.phase == live {
-		return s.tell(ctx)
+		if err := s.tell(ctx); !errors.Is(err, redis.ErrLost) { // a loss is noticed by the next owner
+			return err
+		}
 	}
 	return nil
 }

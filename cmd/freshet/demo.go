@@ -59,7 +59,7 @@ every row of the log is recomputed by the oracle, which knows only the events, a
 	f := cmd.Flags()
 	f.DurationVar(&o.For, "for", 0, "end after this long, with a summary; 0: when told to (Ctrl-C)")
 	f.StringVar(&o.Dir, "dir", "", "directory for everything, which is kept (default: a temporary one)")
-	f.Uint64Var(&o.Seed, "seed", 1, "of the made-up shoppers: the same seed, the same events")
+	f.Uint64Var(&o.Seed, "seed", 1, "of the made-up shoppers; their times follow the clock")
 	f.StringVar(&file, "purchases", "", "CSV file of purchases to play instead, gzipped or not")
 	f.IntVar(&csv.Customers, "customers", 0, "only the purchases of the first so many customers in the file; 0: all")
 	in.add(cmd)

@@ -11,6 +11,9 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
+// ErrLost is returned by Writer.WriteProgress when the progress written before is gone: the server has lost data.
+var ErrLost = errors.New("the progress hash written before is gone, or an older one is back")
+
 // ErrFenced is returned by Writer.WriteProgress when a later owner of the shard has written its progress: this owner has lost the shard.
 var ErrFenced = errors.New("a later owner of the shard has written its progress")
 

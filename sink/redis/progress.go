@@ -14,19 +14,25 @@ type Progress struct {
 	Generation uint32 // of the shard's versions
 	Seq        int64  // of the newest manifest
 	Store      string // the id of the store that holds the manifests
+
+	After int64 // not stored: the Wall of the write before this one, which must still be there, or a later one; 0: anything may
 }
 
 // WriteProgress writes the shard's progress hash, <prefix>:_progress:<group>:v<N>:<partition>, which never expires. It returns ErrFenced,
-// and writes nothing, where a later generation or a later manifest has been told.
+// and writes nothing, where a later generation or a later manifest has been told; and ErrLost, and writes nothing, where what p.After names is
+// gone. (Looking first and writing then would hide a loss between the two.)
 func (w *Writer) WriteProgress(ctx context.Context, p Progress) error {
 	act := "write the progress of " + w.progress
-	accepted, err := progressScript.Run(ctx, w.c.rdb, []string{w.progress}, int64(p.Generation), p.Seq,
+	accepted, err := progressScript.Run(ctx, w.c.rdb, []string{w.progress}, int64(p.Generation), p.Seq, p.After,
 		"position", p.Position, "as_of", p.AsOf, "wall", p.Wall, "generation", int64(p.Generation), "seq", p.Seq, "store", p.Store).Int()
 	if err != nil {
 		return w.c.explain(act, err)
 	}
-	if accepted == 0 {
+	switch accepted {
+	case 0:
 		return fmt.Errorf("%s: generation %d, manifest %d: %w", act, p.Generation, p.Seq, ErrFenced)
+	case 2:
+		return fmt.Errorf("%s: %w", act, ErrLost)
 	}
 	return nil
 }

@@ -69,12 +69,14 @@ return table.concat(out)
 //	KEYS[1]   the progress hash
 //	ARGV      generation, seq, then the fields and values
 var progressScript = goredis.NewScript(`
-local stored = redis.call('HMGET', KEYS[1], 'generation', 'seq')
+local stored = redis.call('HMGET', KEYS[1], 'generation', 'seq', 'wall')
 if stored[1] and stored[2] then
   local g, s = tonumber(stored[1]), tonumber(stored[2])
   if g > tonumber(ARGV[1]) or g == tonumber(ARGV[1]) and s > tonumber(ARGV[2]) then return 0 end
 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+local after = tonumber(ARGV[3])
+if after > 0 and (not stored[3] or tonumber(stored[3]) < after) then return 2 end
+redis.call('HSET', KEYS[1], unpack(ARGV, 4))
 return 1
 `)
 

@@ -351,6 +351,16 @@ func TestProgress(t *testing.T) {
 		put(anew, nil)
 		put(second, ErrFenced)
 		expect(anew)
+		anew.Wall = 50
+		put(anew, nil)
+		next := anew
+		next.Wall, next.After = 60, 50
+		put(next, nil)
+		put(next, nil) // its own write, not acknowledged, is no loss
+		next.After = 61
+		put(next, ErrLost)
+		next.After = 0
+		expect(next)
 		if m := hash(t, c, "features:_progress:user_purchases:v1:3"); len(m) != 6 || m["store"] != "another" || m["generation"] != "4294967295" {
 			t.Errorf("the progress hash is %q", m)
 		}

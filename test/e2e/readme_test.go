@@ -295,9 +295,8 @@ import (
 )
 
 func main() {
-	ctx, config := context.Background(), redis.Default()
-	config.Addr = "` + v.redis.Addr + `"
-	` + text + `
+	ctx := context.Background()
+	` + strings.Replace(text, "127.0.0.1:6379", v.redis.Addr, 1) + `
 	if err != nil || age < 0 || len(vectors) != 2 {
 		panic(fmt.Sprint(err, age, len(vectors)))
 	}

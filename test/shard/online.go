@@ -78,6 +78,10 @@ func (o *Online) Versions(_ context.Context, entities [][]byte) ([]sink.Version,
 func (o *Online) WriteProgress(_ context.Context, p redis.Progress) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if p.After > 0 && (o.progress == nil || o.progress.Wall < p.After) {
+		return redis.ErrLost
+	}
+	p.After = 0
 	o.progress = &p
 	return nil
 }

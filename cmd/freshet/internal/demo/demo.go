@@ -132,6 +132,7 @@ func (d *shopDemo) run(ctx context.Context) (err error) {
 	for {
 		select {
 		case <-ctx.Done():
+			d.screen.Print("stopping: the service drains and takes a last checkpoint, within " + show.Duration(d.w.config.Limits.DrainLimit))
 			return nil
 		case err := <-published:
 			published = nil
