@@ -30,8 +30,9 @@ func (s *Shard) refillSome(ctx context.Context) error {
 		why := s.restarted(ctx)
 		err := s.tell(ctx)
 		if errors.Is(err, redis.ErrLost) {
-			why, err = err.Error(), nil
-			r.told = redis.Progress{} // the next is written whatever is there
+			why = err.Error()
+			r.told = redis.Progress{} // told anew at once, whatever is there: what is lost from here on is noticed again
+			err = s.tell(ctx)
 		}
 		if err != nil {
 			return err
