@@ -151,11 +151,11 @@ func (s *Segment) write(frame []byte) error {
 	}
 	binary.LittleEndian.PutUint32(frame, uint32(len(frame)-frameHeadBytes))
 	binary.LittleEndian.PutUint32(frame[4:], frameSum(frame))
+	s.hash.Write(frame) // before Write, which some file systems of tests let change the bytes
 	if _, err := s.file.Write(frame); err != nil {
 		s.err = fmt.Errorf("write segment %s: %w", s.path, err)
 		return s.err
 	}
-	s.hash.Write(frame)
 	s.size += int64(len(frame))
 	return nil
 }
