@@ -110,7 +110,7 @@ func without(t *testing.T, g guard) {
 	for seed := 1; seed <= 4; seed++ {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		cmd := exec.CommandContext(ctx, binary, "-test.run", "^"+g.test+"$", "-test.v")
-		cmd.Env = append(os.Environ(), "FRESHET_WITHOUT="+g.name, "FRESHET_FOCUS="+g.focus, "FRESHET_CRASHES=24", fmt.Sprintf("SEED=%d", seed))
+		cmd.Env = append(os.Environ(), "FRESHET_WITHOUT="+g.name, "FRESHET_FOCUS="+g.focus, "FRESHET_CRASHES=24", "FRESHET_OWNERS=1", fmt.Sprintf("SEED=%d", seed))
 		begun := time.Now()
 		out, err := cmd.CombinedOutput()
 		late := ctx.Err() != nil
